@@ -1,0 +1,116 @@
+# edgert. `make help` lists the targets. BUILD names the output folder: make BUILD=build-mine
+BUILD   ?= build
+CC      ?= gcc
+PYTHON  ?= python3
+SAN     ?=
+# A folder of the form build-NAME built with SAN=address,undefined or SAN=thread is instrumented.
+PKGS    := libxxhash jansson yaml-0.1 libpcre2-8 upower-glib gio-2.0
+OPT     ?= -O2
+CFLAGS  ?= $(OPT) -g
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
+           -Wpointer-arith -Wcast-qual $(if $(CI),-Werror)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+ALL_CFLAGS  = -std=gnu17 -D_GNU_SOURCE -I. $(patsubst -I%,-isystem %,$(PKG_CFLAGS)) $(WARN) -fPIC -pthread \
+              -ffp-contract=off -fno-math-errno -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(CFLAGS)
+LIBS    = $(PKG_LIBS) -lsensors -lopenblas -llapacke -lm -pthread $(LDFLAGS)
+
+# Rooms from the ground up; each may include those named after it (tools/layers reads this table).
+ROOMS   := base runtime variants device policies governor sim engine cli
+uses_base     :=
+uses_runtime  := base
+uses_variants := runtime base
+uses_device   := base
+uses_policies := device base
+uses_governor := policies device base
+uses_sim      := policies device base
+uses_engine   := governor runtime policies device base
+uses_cli      := engine variants sim governor policies device runtime base
+
+sources = $(wildcard $(1)/*.c $(1)/*/*.c)
+objects = $(patsubst %.c,$(BUILD)/%.o,$(call sources,$(1)))
+archive = $(BUILD)/lib$(1).a
+LIB_ROOMS := $(filter-out cli,$(ROOMS))
+
+TEST_SRC  := $(wildcard tests/*/test_*.c)
+TESTS     := $(TEST_SRC:%.c=$(BUILD)/%)
+# Programs that a Python test drives (tests/ROOM/drive_*.c).
+DRIVE_SRC := $(wildcard tests/*/drive_*.c)
+DRIVERS   := $(DRIVE_SRC:%.c=$(BUILD)/%)
+
+.PHONY: all help check check-kernels asan ubsan tsan fuzz bench lint layers headers format install clean tests
+.DEFAULT_GOAL := all
+.SECONDARY:
+
+all: $(BUILD)/edgert $(BUILD)/libedgert.a $(BUILD)/libedgert.so ## the command and the library
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+# ISA files carry their own flags: the file name says which.
+$(BUILD)/%_avx2.o: ISA_CFLAGS = -mavx2 -mfma -mf16c
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ISA_CFLAGS) -c $< -o $@
+
+define room_archive
+$$(BUILD)/lib$(1).a: $$(call objects,$(1))
+	@rm -f $$@ && mkdir -p $$(@D) && $$(AR) rcs $$@ $$^
+# Tests of a room link that room and what lies below it, nothing else.
+$$(BUILD)/tests/$(1)/%: $$(BUILD)/tests/$(1)/%.o $$(foreach r,$(1) $$(uses_$(1)),$$(call archive,$$(r)))
+	$$(CC) $$(ALL_CFLAGS) $$(filter %.o,$$^) $$(filter %.a,$$^) -o $$@ -lcmocka $$(LIBS)
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_archive,$(r))))
+
+$(BUILD)/libedgert.a: $(foreach r,$(LIB_ROOMS),$(call objects,$(r)))
+	@rm -f $@ && $(AR) rcs $@ $^
+$(BUILD)/libedgert.so: $(foreach r,$(LIB_ROOMS),$(call objects,$(r)))
+	$(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libedgert.so.0 $^ -o $@ $(LIBS)
+$(BUILD)/edgert: $(call objects,cli) $(foreach r,$(uses_cli),$(call archive,$(r)))
+	$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
+
+tests: $(TESTS) $(DRIVERS) ## build every test program
+
+check: all tests ## every test; counts what passed, failed and was skipped, and why
+	BUILD=$(BUILD) $(PYTHON) tests/run
+
+check-kernels: $(BUILD)/tests/runtime/test_kernels ## every kernel against scalar
+	$<
+
+asan: ## the C tests under AddressSanitizer
+	$(MAKE) BUILD=build-asan SAN=address OPT=-O1 all tests
+	BUILD=build-asan ASAN_OPTIONS=detect_leaks=1 $(PYTHON) tests/run --sanitized
+ubsan: ## the C tests under UndefinedBehaviorSanitizer
+	$(MAKE) BUILD=build-ubsan SAN=undefined OPT=-O1 all tests
+	BUILD=build-ubsan UBSAN_OPTIONS=print_stacktrace=1 $(PYTHON) tests/run --sanitized
+tsan: ## the C tests under ThreadSanitizer
+	$(MAKE) BUILD=build-tsan SAN=thread OPT=-O1 all tests
+	BUILD=build-tsan TSAN_OPTIONS=halt_on_error=1 $(PYTHON) tests/run --sanitized
+
+layers: ## includes go down only
+	$(PYTHON) tools/layers
+
+headers: ## every header compiles on its own
+	@for h in $$(git ls-files '*.h'); do $(CC) $(ALL_CFLAGS) -fsyntax-only -x c $$h || exit 1; done
+
+LINT_SRC := $(foreach r,$(ROOMS),$(call sources,$(r)))
+lint: ## clang-format, clang-tidy, cppcheck, shellcheck
+	tools/lint
+
+format: ## rewrite with clang-format
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+PREFIX ?= /usr/local
+install: all ## to $(DESTDIR)$(PREFIX)
+	install -D $(BUILD)/edgert $(DESTDIR)$(PREFIX)/bin/edgert
+	install -D -m644 $(BUILD)/libedgert.a $(DESTDIR)$(PREFIX)/lib/libedgert.a
+	install -D $(BUILD)/libedgert.so $(DESTDIR)$(PREFIX)/lib/libedgert.so.0
+	ln -sf libedgert.so.0 $(DESTDIR)$(PREFIX)/lib/libedgert.so
+	install -D -m644 engine/edgert.h $(DESTDIR)$(PREFIX)/include/edgert.h
+	install -D -m644 policies.yaml $(DESTDIR)$(PREFIX)/share/edgert/policies.yaml
+
+clean: ## remove build folders
+	rm -rf build build-asan build-ubsan build-tsan
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

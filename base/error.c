@@ -1,0 +1,50 @@
+#include "base/base.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const code_text[ERT_N_CODES] = {
+    [ERT_OK] = "no error",
+#define E(name, sentence) [ERT_E_##name] = (sentence),
+#include "base/errors.def"
+#undef E
+};
+
+const char *ert_code_text(int code)
+{
+    int c = abs(code);
+    return c < ERT_N_CODES ? code_text[c] : "unknown error";
+}
+
+int ert_fail(struct ert_error *err, enum ert_code code, const char *fmt, ...)
+{
+    if (err) {
+        va_list ap;
+        va_start(ap, fmt);
+        err->code = code;
+        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        va_end(ap);
+    }
+    return -(int)code;
+}
+
+int ert_fail_in(struct ert_error *err, const char *fmt, ...)
+{
+    char context[256], inner[sizeof err->text];
+    if (!err)
+        return -ERT_E_CHECK;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(context, sizeof context, fmt, ap);
+    va_end(ap);
+    memcpy(inner, err->text, sizeof inner);
+    int n = snprintf(err->text, sizeof err->text, "%s: ", context);
+    snprintf(err->text + n, sizeof err->text - (size_t)n, "%s", inner);
+    return -(int)err->code;
+}
+
+bool ert_progress_report(const struct ert_progress *p, const char *stage, double done, double total)
+{
+    return !p || !p->report || p->report(p->ctx, stage, done, total);
+}

@@ -1,0 +1,155 @@
+#include "base/base.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int fail_errno(struct ert_error *err, const char *path, const char *what)
+{
+    enum ert_code code = errno == ENOENT   ? ERT_E_MISSING
+                         : errno == ENOMEM ? ERT_E_NOMEM
+                         : errno == ENOSPC ? ERT_E_FULL
+                                           : ERT_E_IO;
+    return ert_fail(err, code, "%s: cannot %s: %s", path, what, strerror(errno));
+}
+
+/* Opens a regular file and tells its size; a folder, FIFO or device is refused by name. */
+static int open_regular(const char *path, int *fd, size_t *size, struct ert_error *err)
+{
+    struct stat st;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0)
+        return fail_errno(err, path, "open");
+    if (fstat(*fd, &st) == 0 && S_ISREG(st.st_mode)) {
+        *size = (size_t)st.st_size;
+        return 0;
+    }
+    close(*fd);
+    *fd = -1;
+    return ert_fail(err, ERT_E_IO, "%s: not a regular file", path);
+}
+
+int ert_map_open(struct ert_map *map, const char *path, struct ert_error *err)
+{
+    *map = (struct ert_map){.fd = -1};
+    size_t size = 0;
+    int rc = open_regular(path, &map->fd, &size, err);
+    if (rc)
+        return rc;
+    if (size > 0) {
+        void *p = mmap(NULL, size, PROT_READ, MAP_SHARED, map->fd, 0);
+        if (p == MAP_FAILED) {
+            rc = fail_errno(err, path, "map");
+            ert_map_close(map);
+            return rc;
+        }
+        map->data = p;
+        map->size = size;
+    }
+    return 0;
+}
+
+void ert_map_close(struct ert_map *map)
+{
+    if (map->data)
+        munmap((void *)(uintptr_t)map->data, map->size);
+    if (map->fd >= 0)
+        close(map->fd);
+    *map = (struct ert_map){.fd = -1};
+}
+
+int ert_read_text(const char *path, size_t max_bytes, char **text, size_t *size,
+                  struct ert_error *err)
+{
+    /* Not mapped: /proc and /sys files have no size, and a text file may change under us. */
+    *text = NULL;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return fail_errno(err, path, "open");
+    size_t n = 0, room = 0;
+    int rc = 0;
+    while (!feof(f)) {
+        if (n + 1 >= room) {
+            room = room ? room * 2 : 4096;
+            char *bigger = realloc(*text, room);
+            if (!bigger) {
+                rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory for %zu bytes", path, room);
+                break;
+            }
+            *text = bigger;
+        }
+        n += fread(*text + n, 1, room - 1 - n, f);
+        if (ferror(f)) {
+            rc = fail_errno(err, path, "read");
+            break;
+        }
+        if (n > max_bytes) {
+            rc = ert_fail(err, ERT_E_RANGE, "%s: larger than %zu bytes, too large for its kind",
+                          path, max_bytes);
+            break;
+        }
+    }
+    fclose(f);
+    if (rc) {
+        free(*text);
+        *text = NULL;
+        return rc;
+    }
+    (*text)[n] = '\0';
+    if (size)
+        *size = n;
+    return 0;
+}
+
+int ert_output_open(struct ert_output *out, const char *path, struct ert_error *err)
+{
+    *out = (struct ert_output){0};
+    size_t n = strlen(path) + 32;
+    out->path = strdup(path);
+    out->temp_path = malloc(n);
+    if (!out->path || !out->temp_path) {
+        ert_output_abort(out);
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory", path);
+    }
+    snprintf(out->temp_path, n, "%s.%ld.part", path, (long)getpid());
+    out->file = fopen(out->temp_path, "w+be");
+    if (!out->file) {
+        int rc = fail_errno(err, out->temp_path, "create");
+        ert_output_abort(out);
+        return rc;
+    }
+    return 0;
+}
+
+int ert_output_commit(struct ert_output *out, struct ert_error *err)
+{
+    int rc = 0;
+    if (fflush(out->file) || fsync(fileno(out->file)))
+        rc = fail_errno(err, out->path, "write");
+    if (fclose(out->file) && !rc)
+        rc = fail_errno(err, out->path, "write");
+    out->file = NULL;
+    if (!rc && rename(out->temp_path, out->path))
+        rc = fail_errno(err, out->path, "put in place");
+    if (!rc) {
+        free(out->temp_path);
+        out->temp_path = NULL;
+    }
+    ert_output_abort(out);
+    return rc;
+}
+
+void ert_output_abort(struct ert_output *out)
+{
+    if (out->file)
+        fclose(out->file);
+    if (out->temp_path)
+        unlink(out->temp_path);
+    free(out->temp_path);
+    free(out->path);
+    *out = (struct ert_output){0};
+}
