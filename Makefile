@@ -13,7 +13,7 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 ALL_CFLAGS  = -std=gnu17 -D_GNU_SOURCE -I. $(patsubst -I%,-isystem %,$(PKG_CFLAGS)) $(WARN) -fPIC -pthread \
               -ffp-contract=off -fno-math-errno -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(CFLAGS)
-LIBS    = $(PKG_LIBS) -lsensors -lopenblas -llapacke -lm -pthread $(LDFLAGS)
+LIBS    = $(PKG_LIBS) -lsensors -lm -pthread $(LDFLAGS)
 
 # Rooms from the ground up; each may include those named after it (tools/layers reads this table).
 ROOMS   := base runtime variants device policies governor sim engine cli

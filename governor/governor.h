@@ -1,0 +1,75 @@
+/* governor: the live loop. Reads sensors, decides (policies/), publishes through an actuator, journals. */
+#ifndef GOV_GOVERNOR_H
+#define GOV_GOVERNOR_H
+
+#include "policies/policies.h"
+
+/* What the governor drives; engine/ binds it to a runtime. Called on the governor's thread. */
+struct gov_actuator {
+    void *ctx;
+    /* A new state of the ladder is wanted. Must not block; work goes elsewhere. */
+    void (*apply)(void *ctx, const struct pol_decision *decision);
+    /* A decision was made (changed or not): alive until deadline_ns. */
+    void (*beat)(void *ctx, uint64_t deadline_ns);
+};
+
+/* Where sensors come from. */
+struct gov_sources {
+    const char *root;       /* prefix for /sys and /proc, "" = the real ones */
+    const char *replay;     /* a trace CSV instead of the machine's sensors, NULL = none */
+    double replay_speed;    /* 1 = real time */
+    const char *bus;        /* D-Bus address for UPower, NULL = the system bus */
+};
+
+struct gov_config {
+    const struct pol_policy *policy; /* copied */
+    struct gov_sources sources;
+    const char *journal;             /* path of the JSON-lines journal, NULL = none */
+    struct gov_actuator actuator;
+};
+
+/* What a status line or table wants to know; a consistent copy. */
+struct gov_status {
+    struct pol_decision decision;
+    size_t n_sensors;
+    struct dev_reading readings[POL_MAX_SENSORS]; /* as validated, in the policy's order */
+    double replay_s;       /* position in the trace, 0 if live */
+    bool replay_ended;
+    uint64_t decisions, transitions;
+};
+
+struct gov_governor;
+
+/* Probes the sources and starts the thread; the first decision has been made on return. Sources that
+ * are absent are no error: see gov_sensor_report. */
+int gov_start(struct gov_governor **g, const struct gov_config *config, struct ert_error *err);
+/* Stops the thread, closes the journal; *err tells if journaling had failed. */
+int gov_stop(struct gov_governor *g, struct ert_error *err);
+void gov_get_status(struct gov_governor *g, struct gov_status *status);
+/* Wakes the loop for a decision now (tests, events). */
+void gov_poke(struct gov_governor *g);
+
+/* A switch as the engine applied it, for the journal. Copied into a preallocated ring; never blocks. */
+struct gov_switch_event {
+    uint64_t token;          /* index of the first token at the new point */
+    uint64_t time_ns, cost_ns;
+    char from[POL_NAME], to[POL_NAME];
+    unsigned state;
+    bool failsafe;
+};
+void gov_report_switch(struct gov_governor *g, const struct gov_switch_event *event);
+/* Reason (words) of the last decision that changed to this state. */
+void gov_reason(struct gov_governor *g, unsigned state, char reason[POL_REASON]);
+
+/* ---- sensors without a policy (edgert sensors) --------------------------------------------- */
+
+struct gov_sensor_line {
+    char signal[DEV_NAME], source[128];
+    struct dev_reading reading;
+    char why[160];          /* why the source is absent, "" if it serves */
+};
+/* Probes every source for every known signal once. *lines is the caller's to free. */
+int gov_sensor_report(const struct gov_sources *sources, struct gov_sensor_line **lines, size_t *n,
+                      struct ert_error *err);
+
+#endif

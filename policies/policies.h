@@ -1,0 +1,129 @@
+/* policies: pure decisions. A policy file becomes a struct pol_policy; a decision is a pure function of
+ * (policy, state, readings, time): no I/O, no clock, no allocation in a step. Live governor and
+ * simulator both call pol_decide and nothing else to decide. */
+#ifndef POL_POLICIES_H
+#define POL_POLICIES_H
+
+#include "device/device.h"
+
+enum {
+    POL_NAME = 48,
+    POL_MAX_SENSORS = 32,
+    POL_MAX_TRIPS = 32,
+    POL_MAX_STATES = 32,
+    POL_MAX_SOURCES = 8,
+    POL_REASON = 160,
+};
+
+/* A rung of a ladder as the file has it; engine/ resolves it against a pack. */
+struct pol_point {
+    char name[POL_NAME];     /* unique in the ladder: "w4a16", "w4a16@1t", "w4a16-r90@1t,4tok/s" */
+    char point[POL_NAME];    /* "w8a8", "w4a16-r80", "pause" */
+    char prefill[POL_NAME];  /* variant for prefill, "" = the point's own */
+    unsigned threads;        /* 0 = all */
+    double tokens_per_second; /* 0 = unpaced */
+    bool pause;
+};
+
+/* A sensor that the policy's trips name, and where its value comes from, in order of preference. */
+struct pol_sensor {
+    char name[DEV_NAME];
+    const struct dev_signal *signal;
+    size_t n_sources;
+    char sources[POL_MAX_SOURCES][128]; /* "hwmon:k10temp/Tdie", "upower:percentage", ... */
+    int missing_state;                  /* state requested while there is no value; -1 = ignore */
+    double stale_s;                     /* older than this is stale */
+    double stuck_s;                     /* unchanged for longer is stuck; 0 = never */
+};
+
+enum pol_governor {
+#define G(id, name, what) POL_##id,
+#include "policies/governors.def"
+#undef G
+    POL_N_GOVERNORS
+};
+const char *pol_governor_name(enum pol_governor g);
+
+struct pol_trip {
+    char name[POL_NAME];
+    unsigned sensor;              /* index into sensors */
+    bool above;                   /* true: value > threshold trips; false: value < threshold */
+    double threshold, hysteresis; /* in the unit's base; hysteresis is a delta on the safe side */
+    double for_s;                 /* must hold this long first */
+    bool when_discharging;        /* only counts while power.source is the battery */
+    enum pol_governor governor;
+    unsigned lowest, highest;     /* range of states it may request */
+};
+
+/* Immutable once loaded; flat, so that it may be copied and compared. */
+struct pol_policy {
+    char name[POL_NAME];
+    double poll_s, dwell_down_s, dwell_up_s;
+    size_t n_states, n_sensors, n_trips;
+    struct pol_point states[POL_MAX_STATES]; /* the ladder, 0 = best */
+    struct pol_sensor sensors[POL_MAX_SENSORS];
+    struct pol_trip trips[POL_MAX_TRIPS];
+    int discharging_sensor;  /* index of battery.power or battery.discharging, -1 = none */
+    unsigned failsafe;       /* state */
+};
+
+/* ---- loading ------------------------------------------------------------------------------- */
+
+struct pol_file; /* the merged policies of one or more files */
+
+/* Reads and merges files, later ones override earlier ones by name. Errors: file:line:column, what was
+ * expected, the nearest known name. */
+int pol_file_load(struct pol_file **file, const char *const *paths, size_t n, struct ert_error *err);
+/* The same from memory; name is what errors call it. */
+int pol_file_parse(struct pol_file **file, const char *name, const char *text, size_t size,
+                   struct ert_error *err);
+void pol_file_free(struct pol_file *file);
+size_t pol_file_count(const struct pol_file *file);
+const char *pol_file_name(const struct pol_file *file, size_t i);
+/* Compiles one policy by name or alias into *policy. "ladder: auto" takes the states in auto_ladder
+ * (n_auto of them, best first; 0 = refused with what to do). Unknown names list the known ones. */
+int pol_compile(const struct pol_file *file, const char *name, const struct pol_point *auto_ladder,
+                size_t n_auto, struct pol_policy *policy, struct ert_error *err);
+/* The compiled policy as YAML text a person can read and load again; *text is the caller's to free. */
+int pol_show(const struct pol_policy *policy, char **text, struct ert_error *err);
+
+/* ---- deciding ------------------------------------------------------------------------------ */
+
+/* Everything a decision remembers. Zero it with pol_state_init. Plain data. */
+struct pol_state {
+    unsigned state;              /* current state of the ladder */
+    uint64_t changed_ns;         /* when it last changed */
+    uint64_t decisions;
+    struct pol_trip_state {
+        bool active;             /* tripped, with hysteresis */
+        bool held;               /* condition true now, waiting for for_s */
+        uint64_t since_ns;       /* start of held */
+        unsigned request;        /* state it asks for while active */
+    } trips[POL_MAX_TRIPS];
+    struct pol_sensor_state {
+        struct dev_reading last;  /* last valid reading */
+        double last_raw;          /* for the stuck test */
+        uint64_t raw_since_ns;    /* since when the raw value has been the same */
+        bool has_last, has_raw;
+    } sensors[POL_MAX_SENSORS];
+};
+void pol_state_init(struct pol_state *state, const struct pol_policy *policy);
+
+struct pol_decision {
+    unsigned state, previous;
+    bool changed;
+    int trip;                   /* index of the trip that decided, -1 = none */
+    bool release_memory;        /* a memory trip is active: the L planes may be dropped */
+    char reason[POL_REASON];    /* in words: "temp.cpu 71.2C above 70C (warm)" */
+};
+
+/* One decision. raw[i] is the reading of policy->sensors[i] as the source gave it; validation (range,
+ * freshness, stuck, rate) happens here, purely. now_ns must not fall; if it does it counts as equal to
+ * the last. */
+void pol_decide(const struct pol_policy *policy, struct pol_state *state, uint64_t now_ns,
+                const struct dev_reading *raw, struct pol_decision *decision);
+/* The reading as the last decision judged it (value or reason). */
+struct dev_reading pol_validated(const struct pol_policy *policy, const struct pol_state *state,
+                                 unsigned sensor);
+
+#endif

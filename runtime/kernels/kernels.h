@@ -1,0 +1,68 @@
+/* kernels: one table, operation x ISA. The scalar column is the definition (docs/pack-format.md,
+ * "Arithmetic"); every other column must give the same bits for the matrix products (no fused
+ * multiply-add there) and stay within the bound stated per operation elsewhere.
+ *
+ * Nothing here allocates, blocks or knows threads. Pointers need no alignment unless stated. */
+#ifndef RT_KERNELS_H
+#define RT_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/pack_format.h"
+
+enum { RT_COLS = 4 }; /* activation columns one call of a matrix kernel may take */
+
+/* Quantized activations of n_cols columns (tokens), each of `groups` groups of 32.
+ * a16 keeps q as int16_t[32] per group in the order 0 2 1 3, 4 6 5 7, ... (so that a pair of 16-bit
+ * weights masked out of a 32-bit word meets its pair of activations); a8 keeps int8_t[32] in order. */
+struct rt_acts {
+    void *q;        /* int16_t or int8_t [n_cols][groups][32] */
+    float *scale;   /* [n_cols][groups] */
+    int32_t *sum;   /* [n_cols][groups] */
+    uint32_t groups; /* stride between columns, in groups */
+};
+
+/* Accumulators of one tile: float acc[n_cols][2][16], acc_d then acc_m; added to, not cleared. */
+typedef void rt_dot_fn(const uint8_t *h, const uint8_t *l, uint32_t n_groups,
+                       const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,
+                       float *acc);
+/* One outlier block against group 0; o[n_cols][16] is written. */
+typedef void rt_outlier_fn(const uint8_t *block, const struct rt_acts *x, uint32_t col,
+                           uint32_t n_cols, float *o);
+/* n_groups f32 blocks of one tile; x[n_cols][stride] starts at the first of these columns;
+ * acc[n_cols][16] is added to. */
+typedef void rt_dot_f32_fn(const float *w, uint32_t n_groups, const float *x, uint32_t stride,
+                           uint32_t n_cols, float *acc);
+/* Quantizes one column of n_groups * 32 floats. */
+typedef void rt_quantize_fn(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum);
+/* out = x / sqrt(mean(x^2) + eps) * w over n (multiple of 32) values of which n_true are real. */
+typedef void rt_rmsnorm_fn(const float *x, const float *w, uint32_t n, uint32_t n_true, float eps,
+                           float *out);
+/* g = silu(g) * u over n (multiple of 16) values. */
+typedef void rt_swiglu_fn(float *g, const float *u, uint32_t n);
+/* scores[i] = scale * dot(q, keys + i * stride) over dims (multiple of 32), i < n. keys: f16 or f32. */
+typedef void rt_score_fn(const float *q, const void *keys, uint32_t stride, uint32_t n, uint32_t dims,
+                         float scale, float *scores);
+/* out[dims] = sum_i weights[i] * (values + i * stride), i in order. values: f16 or f32. */
+typedef void rt_mix_fn(const float *weights, const void *values, uint32_t stride, uint32_t n,
+                       uint32_t dims, float *out);
+/* In place: exp(x - max) / sum over n values. */
+typedef void rt_softmax_fn(float *x, uint32_t n);
+/* n floats (multiple of 32) to f16, round to nearest even. */
+typedef void rt_to_f16_fn(const float *x, uint32_t n, uint16_t *out);
+
+/* The kernels of one ISA. An operation that an ISA has no version of is filled from the next simpler. */
+struct rt_kernels {
+    const char *isa; /* "scalar", "avx2" */
+#define K(op, type) rt_##type##_fn *op;
+#include "runtime/kernels/operations.def"
+#undef K
+};
+
+/* The best table for this CPU (decided once, read-only afterwards); EDGERT_ISA=scalar asks for less. */
+const struct rt_kernels *rt_kernels_best(void);
+/* The table of ISA i in order of rising capability, NULL past the end or if the CPU lacks it. */
+const struct rt_kernels *rt_kernels_isa(unsigned i);
+
+#endif

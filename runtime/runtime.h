@@ -1,0 +1,12 @@
+/* runtime: a model at work. The door of the room: rooms above include this. */
+#ifndef RT_RUNTIME_H
+#define RT_RUNTIME_H
+
+#include "runtime/pack.h"
+#include "runtime/point.h"
+#include "runtime/sampler.h"
+#include "runtime/session.h"
+#include "runtime/team.h"
+#include "runtime/tokenizer.h"
+
+#endif

@@ -1,0 +1,42 @@
+/* session: one conversation: KV cache at full rank, the forward pass, the current point. */
+#ifndef RT_SESSION_H
+#define RT_SESSION_H
+
+#include "runtime/pack.h"
+#include "runtime/point.h"
+#include "runtime/team.h"
+
+struct rt_session;
+
+struct rt_session_config {
+    uint32_t n_ctx;   /* positions of the cache; 0 = the model's, at most the model's */
+    uint32_t chunk;   /* tokens per prefill chunk, 1..512; 0 = 64 */
+    const struct rt_kernels *kernels; /* NULL = best */
+};
+
+/* The pack and the team must outlive the session. All memory is allocated here; prefill, decode and
+ * rt_session_set_point allocate nothing. */
+int rt_session_create(struct rt_session **s, const struct rt_pack *pack, struct rt_team *team,
+                      const struct rt_session_config *config, struct ert_error *err);
+void rt_session_free(struct rt_session *s);
+
+/* The point of all tokens from now on; O(1). point->pause is the caller's business and ignored. */
+void rt_session_set_point(struct rt_session *s, const struct rt_point *point);
+
+/* Feeds n tokens after those in the cache, in chunks, with the point's prefill variant (n > 1) or
+ * variant (n == 1). between (may be NULL) runs before each chunk (there a new point may be set) and
+ * may return non-zero to stop, which is returned; the tokens fed so far stay (rt_session_position).
+ * logits_out (NULL = last token only): [n][n_vocab] floats, rows of all tokens.
+ * ERT_E_FULL when the cache has no room, ERT_E_RANGE for an id outside the vocabulary: nothing fed. */
+int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*between)(void *ctx),
+                    void *ctx, float *logits_out, struct ert_error *err);
+/* Logits of the last token fed, [n_vocab], the session's; valid until the next feed. */
+const float *rt_session_logits(const struct rt_session *s);
+
+uint32_t rt_session_position(const struct rt_session *s);
+/* Forgets all tokens from position on (at most the current one). */
+void rt_session_rewind(struct rt_session *s, uint32_t position);
+uint32_t rt_session_capacity(const struct rt_session *s);
+size_t rt_session_bytes(const struct rt_session *s); /* memory it holds, cache included */
+
+#endif

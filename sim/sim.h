@@ -1,0 +1,46 @@
+/* sim: a policy against recorded traces, on a virtual clock, through the very decision code that the
+ * live governor calls. Deterministic. */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include <jansson.h>
+
+#include "policies/policies.h"
+
+struct sim_result {
+    char trace[128], policy[POL_NAME];
+    double duration_s;
+    uint64_t decisions, total_trans;
+    size_t n_states;
+    char states[POL_MAX_STATES][POL_NAME];
+    uint64_t time_in_state_ms[POL_MAX_STATES];
+    uint64_t trans_table[POL_MAX_STATES][POL_MAX_STATES]; /* [from][to] */
+    size_t n_sensors;
+    struct sim_peak {
+        char sensor[DEV_NAME];
+        double min, max;   /* of valid readings; NaN if there were none */
+        uint64_t missing;  /* decisions without a value */
+        enum dev_absence why; /* the last reason */
+    } sensors[POL_MAX_SENSORS];
+    struct sim_change {    /* every change of state, in order; the caller frees */
+        double time_s;
+        unsigned from, to;
+        char reason[POL_REASON];
+    } *changes;
+};
+
+/* Open loop: one decision every poll from time 0 to the end of the trace. */
+int sim_replay(const struct dev_trace *trace, const struct pol_policy *policy,
+               struct sim_result *result, struct ert_error *err);
+/* Replays the journaled inputs of a live run: the same decisions at the same times. Compares with the
+ * journaled decisions; the first difference is ERT_E_CHECK with line, expected and got. */
+int sim_replay_journal(const char *journal_path, struct sim_result *result, struct ert_error *err);
+void sim_result_release(struct sim_result *result);
+
+/* The text summary (also the golden format): stable, a diff a person can read. Caller frees. */
+int sim_summary_text(const struct sim_result *result, char **text, struct ert_error *err);
+json_t *sim_summary_json(const struct sim_result *result); /* NULL if out of memory */
+/* ERT_E_CHECK with the first differing line if the summary is not byte for byte the golden file's. */
+int sim_check_golden(const struct sim_result *result, const char *golden_path, struct ert_error *err);
+
+#endif
