@@ -78,8 +78,8 @@ check: all tests ## every test; counts what passed, failed and was skipped, and 
 check-kernels: $(BUILD)/tests/runtime/test_kernels ## every kernel against scalar
 	$<
 
-asan: ## the C tests under AddressSanitizer
-	$(MAKE) BUILD=build-asan SAN=address OPT=-O1 all tests
+asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(MAKE) BUILD=build-asan SAN=address,undefined OPT=-O1 all tests
 	BUILD=build-asan ASAN_OPTIONS=detect_leaks=1 $(PYTHON) tests/run --sanitized
 ubsan: ## the C tests under UndefinedBehaviorSanitizer
 	$(MAKE) BUILD=build-ubsan SAN=undefined OPT=-O1 all tests

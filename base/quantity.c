@@ -11,24 +11,15 @@ static const struct suffix {
     enum ert_unit unit;
     double factor; /* into the unit's base */
 } suffixes[] = {
-    {"C", ERT_UNIT_CELSIUS, 1},
-    {"%", ERT_UNIT_PERCENT, 1},
-    {"s", ERT_UNIT_SECOND, 1},
-    {"ms", ERT_UNIT_SECOND, 1e-3},
-    {"min", ERT_UNIT_SECOND, 60},
-    {"h", ERT_UNIT_SECOND, 3600},
-    {"MB", ERT_UNIT_BYTE, 1},
-    {"kB", ERT_UNIT_BYTE, 1e-3},
-    {"GB", ERT_UNIT_BYTE, 1e3},
-    {"KiB", ERT_UNIT_BYTE, 1.024e-3},
-    {"MiB", ERT_UNIT_BYTE, 1.048576},
-    {"GiB", ERT_UNIT_BYTE, 1073.741824},
-    {"W", ERT_UNIT_WATT, 1},
-    {"mW", ERT_UNIT_WATT, 1e-3},
-    {"MHz", ERT_UNIT_HERTZ, 1},
-    {"GHz", ERT_UNIT_HERTZ, 1e3},
-    {"V", ERT_UNIT_VOLT, 1},
-    {"mV", ERT_UNIT_VOLT, 1e-3},
+    {"C", ERT_UNIT_CELSIUS, 1},       {"%", ERT_UNIT_PERCENT, 1},
+    {"s", ERT_UNIT_SECOND, 1},        {"ms", ERT_UNIT_SECOND, 1e-3},
+    {"min", ERT_UNIT_SECOND, 60},     {"h", ERT_UNIT_SECOND, 3600},
+    {"MB", ERT_UNIT_BYTE, 1},         {"kB", ERT_UNIT_BYTE, 1e-3},
+    {"GB", ERT_UNIT_BYTE, 1e3},       {"KiB", ERT_UNIT_BYTE, 1.024e-3},
+    {"MiB", ERT_UNIT_BYTE, 1.048576}, {"GiB", ERT_UNIT_BYTE, 1073.741824},
+    {"W", ERT_UNIT_WATT, 1},          {"mW", ERT_UNIT_WATT, 1e-3},
+    {"MHz", ERT_UNIT_HERTZ, 1},       {"GHz", ERT_UNIT_HERTZ, 1e3},
+    {"V", ERT_UNIT_VOLT, 1},          {"mV", ERT_UNIT_VOLT, 1e-3},
 };
 
 static const struct {

@@ -57,7 +57,10 @@ size_t ert_utf8_length(const char *s, size_t n)
     unsigned char b0 = (unsigned char)s[0];
     if (b0 < 0x80)
         return 1;
-    size_t length = b0 >= 0xc2 && b0 <= 0xdf ? 2 : (b0 & 0xf0) == 0xe0 ? 3 : b0 >= 0xf0 && b0 <= 0xf4 ? 4 : 0;
+    size_t length = b0 >= 0xc2 && b0 <= 0xdf   ? 2
+                    : (b0 & 0xf0) == 0xe0      ? 3
+                    : b0 >= 0xf0 && b0 <= 0xf4 ? 4
+                                               : 0;
     if (length == 0 || length > n)
         return 0;
     for (size_t i = 1; i < length; i++)
