@@ -62,44 +62,47 @@ void ert_map_close(struct ert_map *map)
     *map = (struct ert_map){.fd = -1};
 }
 
+static int grow(char **buffer, size_t *room, const char *path, struct ert_error *err)
+{
+    char *bigger = realloc(*buffer, *room * 2);
+    if (!bigger)
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for %zu bytes", path, *room * 2);
+    *buffer = bigger;
+    *room *= 2;
+    return 0;
+}
+
 int ert_read_text(const char *path, size_t max_bytes, char **text, size_t *size,
                   struct ert_error *err)
 {
     /* Not mapped: /proc and /sys files have no size, and a text file may change under us. */
-    *text = NULL;
+    size_t n = 0, room = 4096;
+    char *buffer = malloc(room);
     FILE *f = fopen(path, "re");
-    if (!f)
-        return fail_errno(err, path, "open");
-    size_t n = 0, room = 0;
     int rc = 0;
-    while (!feof(f)) {
-        if (n + 1 >= room) {
-            room = room ? room * 2 : 4096;
-            char *bigger = realloc(*text, room);
-            if (!bigger) {
-                rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory for %zu bytes", path, room);
-                break;
-            }
-            *text = bigger;
-        }
-        n += fread(*text + n, 1, room - 1 - n, f);
-        if (ferror(f)) {
+    *text = NULL;
+    if (!f)
+        rc = fail_errno(err, path, "open");
+    else if (!buffer)
+        rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to read it", path);
+    while (!rc && !feof(f)) {
+        n += fread(buffer + n, 1, room - 1 - n, f);
+        if (ferror(f))
             rc = fail_errno(err, path, "read");
-            break;
-        }
-        if (n > max_bytes) {
+        else if (n > max_bytes)
             rc = ert_fail(err, ERT_E_RANGE, "%s: larger than %zu bytes, too large for its kind",
                           path, max_bytes);
-            break;
-        }
+        else if (n + 1 == room)
+            rc = grow(&buffer, &room, path, err);
     }
-    fclose(f);
-    if (rc) {
-        free(*text);
-        *text = NULL;
+    if (f)
+        fclose(f);
+    if (rc || !buffer) {
+        free(buffer);
         return rc;
     }
-    (*text)[n] = '\0';
+    buffer[n] = '\0';
+    *text = buffer;
     if (size)
         *size = n;
     return 0;
