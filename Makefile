@@ -3,6 +3,9 @@ BUILD   ?= build
 CC      ?= gcc
 PYTHON  ?= python3
 SAN     ?=
+V       ?=
+Q       := $(if $(V),,@)
+# V=1 shows the commands.
 # A folder of the form build-NAME built with SAN=address,undefined or SAN=thread is instrumented.
 PKGS    := libxxhash jansson yaml-0.1 libpcre2-8 upower-glib gio-2.0
 OPT     ?= -O2
@@ -52,23 +55,27 @@ $(BUILD)/%_avx2.o: ISA_CFLAGS = -mavx2 -mfma -mf16c
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ISA_CFLAGS) -c $< -o $@
+	$(if $(V),,@echo "  cc   $<")
+	$(Q)$(CC) $(ALL_CFLAGS) $(ISA_CFLAGS) -c $< -o $@
 
 define room_archive
 $$(BUILD)/lib$(1).a: $$(call objects,$(1))
 	@rm -f $$@ && mkdir -p $$(@D) && $$(AR) rcs $$@ $$^
 # Tests of a room link that room and what lies below it, nothing else.
 $$(BUILD)/tests/$(1)/%: $$(BUILD)/tests/$(1)/%.o $$(foreach r,$(1) $$(uses_$(1)),$$(call archive,$$(r)))
-	$$(CC) $$(ALL_CFLAGS) $$(filter %.o,$$^) $$(filter %.a,$$^) -o $$@ -lcmocka $$(LIBS)
+	$$(if $$(V),,@echo "  link $$@")
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(filter %.o,$$^) $$(filter %.a,$$^) -o $$@ -lcmocka $$(LIBS)
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_archive,$(r))))
 
 $(BUILD)/libedgert.a: $(foreach r,$(LIB_ROOMS),$(call objects,$(r)))
 	@rm -f $@ && $(AR) rcs $@ $^
 $(BUILD)/libedgert.so: $(foreach r,$(LIB_ROOMS),$(call objects,$(r)))
-	$(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libedgert.so.0 $^ -o $@ $(LIBS)
+	$(if $(V),,@echo "  link $@")
+	$(Q)$(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libedgert.so.0 $^ -o $@ $(LIBS)
 $(BUILD)/edgert: $(call objects,cli) $(foreach r,$(uses_cli),$(call archive,$(r)))
-	$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
+	$(if $(V),,@echo "  link $@")
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
 
 tests: $(TESTS) $(DRIVERS) ## build every test program
 
