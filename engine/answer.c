@@ -1,0 +1,271 @@
+/* The way of a token: take the point, hold if it says so, decode, sample, stream. */
+#include "engine/engine.h"
+
+#include <string.h>
+
+#define SLICE_NS (20 * 1000000ULL) /* longest sleep before a new point or a cancel is seen */
+#define NS_PER_S 1000000000.0
+
+enum { TOKEN_BYTES = 1024 }; /* longest text of one token that is streamed; the rest is cut */
+
+struct answering {
+    struct ert_conversation *talk;
+    struct ert_engine *engine;
+    const struct ert_callbacks *callbacks;
+    const struct rt_point *point;
+    struct rt_utf8_stream utf8;
+    uint64_t counted_ns;  /* time up to here is in the use table */
+    uint64_t counted_to;  /* and so are the positions up to here */
+    uint64_t released_ns; /* when the last paced token was let go, 0 = none yet */
+    bool prefill;
+    bool idle;
+};
+
+/* ---- taking a point ------------------------------------------------------------------------ */
+
+/* Time and tokens since the last count belong to the point in effect. */
+static void count(struct answering *a)
+{
+    uint64_t now = ert_now_ns(), position = rt_session_position(a->talk->session);
+    use_add(a->engine, a->counted_ns, now, position - a->counted_to, a->prefill);
+    a->counted_ns = now;
+    a->counted_to = position;
+}
+
+static void why_switched(const struct ert_engine *e, bool failsafe, uint32_t state,
+                         char reason[POL_REASON])
+{
+    reason[0] = '\0';
+    if (failsafe)
+        snprintf(reason, POL_REASON, "no decision for three polls: failsafe");
+    else if (e->governor)
+        gov_reason(e->governor, state, reason);
+    if (!reason[0])
+        snprintf(reason, POL_REASON, "its weights are in memory now");
+}
+
+/* Tells everybody who wants to know; the token path's cost is already measured. */
+static void report_switch(struct answering *a, const struct rt_switch_take *take, uint32_t from,
+                          uint64_t now, uint64_t cost_ns)
+{
+    struct ert_engine *e = a->engine;
+    struct gov_switch_event event = {.token = rt_session_position(a->talk->session),
+                                     .time_ns = now,
+                                     .cost_ns = cost_ns,
+                                     .state = take->index,
+                                     .failsafe = take->failsafe};
+    snprintf(event.from, sizeof event.from, "%s", rt_point_at(e->table, from)->name);
+    snprintf(event.to, sizeof event.to, "%s", a->point->name);
+    char reason[POL_REASON];
+    why_switched(e, take->failsafe, take->index, reason);
+    pthread_mutex_lock(&e->lock);
+    snprintf(e->reason, sizeof e->reason, "%s", reason);
+    e->use[take->index].entered++;
+    e->switches++;
+    pthread_mutex_unlock(&e->lock);
+    if (e->governor)
+        gov_report_switch(e->governor, &event);
+    if (a->callbacks->on_swap) {
+        struct ert_swap swap = {event.token, event.from,     event.to, take->index,
+                                reason,      take->failsafe, cost_ns};
+        a->callbacks->on_swap(a->callbacks->ctx, &swap);
+    }
+}
+
+/* Reads the switch, once per step. The only place where a session's point changes. */
+static void take_point(struct answering *a)
+{
+    struct ert_conversation *talk = a->talk;
+    struct ert_engine *e = a->engine;
+    uint64_t begin = ert_now_ns();
+    struct rt_switch_take take = rt_switch_take(e->sw, begin);
+    bool moved = take.index != e->index || take.failsafe != e->failsafe;
+    if (!moved && take.index == talk->applied && take.epoch == talk->epoch)
+        return;
+    a->point = rt_point_at(e->table, take.index);
+    if (!a->point->pause)
+        rt_session_set_point(talk->session, a->point);
+    rt_switch_ack(e->sw, take.epoch);
+    talk->applied = take.index;
+    talk->epoch = take.epoch;
+    uint64_t cost_ns = ert_now_ns() - begin;
+    if (!moved)
+        return;
+    count(a);
+    uint32_t from = e->index;
+    pthread_mutex_lock(&e->lock);
+    e->index = take.index;
+    e->failsafe = take.failsafe;
+    pthread_mutex_unlock(&e->lock);
+    /* The end of a failsafe at the point it was left at is no switch. */
+    if (from != take.index || take.failsafe)
+        report_switch(a, &take, from, begin, cost_ns);
+}
+
+/* ---- holding ------------------------------------------------------------------------------- */
+
+/* When the next token may go: never while paused, at its time while paced, now otherwise. */
+static uint64_t release_time(const struct answering *a)
+{
+    if (a->point->pause)
+        return UINT64_MAX;
+    if (a->prefill || a->point->tokens_per_second <= 0 || a->released_ns == 0)
+        return 0;
+    return a->released_ns + (uint64_t)(NS_PER_S / (double)a->point->tokens_per_second);
+}
+
+static void set_idle(struct answering *a, bool idle)
+{
+    if (a->idle != idle)
+        rt_switch_idle(a->engine->sw, idle);
+    a->idle = idle;
+}
+
+/* Takes points until one lets the next token go; false if the answer was cancelled meanwhile. */
+static bool hold(struct answering *a)
+{
+    for (;;) {
+        take_point(a);
+        if (atomic_load(&a->talk->cancel))
+            return false;
+        uint64_t now = ert_now_ns(), due = release_time(a);
+        if (now >= due && !a->idle) {
+            a->released_ns = now;
+            return true;
+        }
+        set_idle(a, a->point->pause);
+        if (now >= due)
+            continue; /* left idle: the switch must be read again before any weight is */
+        if (a->callbacks->on_hold)
+            a->callbacks->on_hold(a->callbacks->ctx);
+        ert_sleep_until_ns(due - now < SLICE_NS ? due : now + SLICE_NS);
+    }
+}
+
+static int between_chunks(void *ctx)
+{
+    struct answering *a = ctx;
+    count(a);
+    return hold(a) ? 0 : -ERT_E_CANCELLED;
+}
+
+/* ---- tokens -------------------------------------------------------------------------------- */
+
+/* Streams what the token adds in whole characters; NULL flushes an unfinished one. */
+static void stream(struct answering *a, int32_t id, bool flush)
+{
+    char bytes[TOKEN_BYTES], text[3 * TOKEN_BYTES + 16];
+    size_t n = 0;
+    if (flush) {
+        n = rt_utf8_flush(&a->utf8, text);
+    } else {
+        size_t length =
+            rt_decode_token(a->engine->model->tokenizer, id, false, bytes, sizeof bytes);
+        n = rt_utf8_push(&a->utf8, bytes, length < sizeof bytes ? length : sizeof bytes, text);
+    }
+    text[n] = '\0';
+    struct ert_token token = {.id = id,
+                              .position = rt_session_position(a->talk->session),
+                              .text = text,
+                              .length = n,
+                              .point = a->point->name};
+    if (a->callbacks->on_token && (n || !flush))
+        a->callbacks->on_token(a->callbacks->ctx, &token);
+}
+
+/* Decodes until something ends the answer. The logits of the prompt's last token are there. */
+static int answer_tokens(struct answering *a, uint32_t max_tokens, struct ert_answer *answer,
+                         struct ert_error *err)
+{
+    struct ert_conversation *talk = a->talk;
+    for (;;) {
+        int32_t id = rt_sample(talk->sampler, rt_session_logits(talk->session));
+        answer->end = ERT_END_STOP;
+        if (rt_is_eos(a->engine->model->tokenizer, id))
+            return 0;
+        stream(a, id, false);
+        talk->pending = id;
+        answer->tokens++;
+        answer->end = ERT_END_LENGTH;
+        if (answer->tokens == max_tokens)
+            return 0;
+        answer->end = ERT_END_CONTEXT;
+        if (rt_session_position(talk->session) >= rt_session_capacity(talk->session))
+            return 0;
+        answer->end = ERT_END_CANCELLED;
+        if (!hold(a))
+            return 0;
+        int rc = rt_session_feed(talk->session, &id, 1, NULL, NULL, NULL, err);
+        if (rc)
+            return rc;
+        talk->pending = -1;
+        count(a);
+    }
+}
+
+static void say_end(const struct answering *a, struct ert_answer *answer)
+{
+    static const char *const words[] = {[ERT_END_STOP] = "end of answer",
+                                        [ERT_END_LENGTH] = "as many tokens as asked for",
+                                        [ERT_END_CANCELLED] = "cancelled",
+                                        [ERT_END_CONTEXT] = "context full"};
+    snprintf(answer->reason, sizeof answer->reason, "%s", words[answer->end]);
+    if (answer->end == ERT_END_CONTEXT)
+        snprintf(answer->reason, sizeof answer->reason, "context full: %u positions",
+                 rt_session_capacity(a->talk->session));
+}
+
+static int prefill(struct answering *a, const int32_t *ids, uint32_t n, struct ert_error *err)
+{
+    struct ert_conversation *talk = a->talk;
+    if (n > rt_session_capacity(talk->session) - rt_session_position(talk->session))
+        return ert_fail(err, ERT_E_FULL,
+                        "the prompt has %u tokens, the context room for %u of its %u positions", n,
+                        rt_session_capacity(talk->session) - rt_session_position(talk->session),
+                        rt_session_capacity(talk->session));
+    uint32_t start = rt_session_position(talk->session);
+    a->prefill = true;
+    int rc = rt_session_feed(talk->session, ids, n, between_chunks, a, NULL, err);
+    count(a);
+    a->prefill = false;
+    a->released_ns = 0;
+    if (rc) { /* half a prompt would be worse than none */
+        rt_session_rewind(talk->session, start);
+        return rc;
+    }
+    for (uint32_t i = talk->pending >= 0; i < n; i++)
+        rt_sampler_accept(talk->sampler, ids[i]);
+    talk->pending = -1;
+    return 0;
+}
+
+int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, uint32_t max_tokens,
+               const struct ert_callbacks *callbacks, struct ert_answer *answer,
+               struct ert_error *err)
+{
+    static const struct ert_callbacks none = {0};
+    uint64_t begin = ert_now_ns();
+    struct answering a = {.talk = talk,
+                          .engine = talk->engine,
+                          .callbacks = callbacks ? callbacks : &none,
+                          .point = rt_point_at(talk->engine->table, talk->engine->index),
+                          .counted_ns = begin,
+                          .counted_to = rt_session_position(talk->session),
+                          .idle = true};
+    *answer = (struct ert_answer){.prompt_tokens = n};
+    set_idle(&a, false);
+    int rc = prefill(&a, ids, n, err);
+    uint64_t prefilled = ert_now_ns();
+    if (rc == 0)
+        rc = answer_tokens(&a, max_tokens, answer, err);
+    if (rc == -ERT_E_CANCELLED) {
+        answer->end = ERT_END_CANCELLED;
+        rc = 0;
+    }
+    set_idle(&a, true);
+    stream(&a, -1, true);
+    answer->prefill_s = (double)(prefilled - begin) / NS_PER_S;
+    answer->decode_s = (double)(ert_now_ns() - prefilled) / NS_PER_S;
+    say_end(&a, answer);
+    return rc;
+}

@@ -1,0 +1,101 @@
+#include "engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void ert_conversation_defaults(struct ert_conversation_options *options)
+{
+    const struct rt_sampler_config sampler = RT_SAMPLER_DEFAULT;
+    *options = (struct ert_conversation_options){.temperature = sampler.temperature,
+                                                 .top_k = sampler.top_k,
+                                                 .top_p = sampler.top_p,
+                                                 .min_p = sampler.min_p,
+                                                 .repeat_penalty = sampler.repeat_penalty,
+                                                 .seed = sampler.seed};
+}
+
+static int create_sampler(struct ert_conversation *talk,
+                          const struct ert_conversation_options *options, struct ert_error *err)
+{
+    struct rt_sampler_config config = RT_SAMPLER_DEFAULT;
+    config.temperature = options->temperature;
+    config.top_k = options->top_k;
+    config.top_p = options->top_p;
+    config.min_p = options->min_p;
+    config.repeat_penalty = options->repeat_penalty;
+    config.seed = options->seed;
+    return rt_sampler_create(&talk->sampler, &config, talk->engine->model->pack->model.n_vocab,
+                             err);
+}
+
+int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engine,
+                          const struct ert_conversation_options *options, struct ert_failure *why)
+{
+    struct ert_error err = {0};
+    struct ert_conversation_options defaults;
+    struct ert_conversation *talk = calloc(1, sizeof *talk);
+    *out = NULL;
+    if (!talk) {
+        ert_fail(&err, ERT_E_NOMEM, "out of memory for a conversation");
+        goto fail;
+    }
+    ert_conversation_defaults(&defaults);
+    if (!options)
+        options = &defaults;
+    talk->engine = engine;
+    talk->raw = options->raw;
+    talk->pending = -1;
+    talk->applied = -1;
+    if (options->system && !(talk->system = strdup(options->system))) {
+        ert_fail(&err, ERT_E_NOMEM, "out of memory for the system message");
+        goto fail;
+    }
+    struct rt_session_config config = {.n_ctx = options->n_ctx};
+    if (create_sampler(talk, options, &err) ||
+        rt_session_create(&talk->session, engine->model->pack, engine->team, &config, &err))
+        goto fail;
+    *out = talk;
+    return 0;
+fail:
+    ert_conversation_free(talk);
+    return engine_failed(why, &err);
+}
+
+void ert_conversation_free(struct ert_conversation *talk)
+{
+    if (!talk)
+        return;
+    if (talk->session)
+        rt_session_free(talk->session);
+    if (talk->sampler)
+        rt_sampler_free(talk->sampler);
+    free(talk->system);
+    free(talk);
+}
+
+void ert_cancel(struct ert_conversation *talk)
+{
+    atomic_store(&talk->cancel, true);
+}
+
+int ert_say(struct ert_conversation *talk, const char *text, uint32_t max_tokens,
+            const struct ert_callbacks *callbacks, struct ert_answer *answer,
+            struct ert_failure *why)
+{
+    struct ert_error err = {0};
+    int32_t *ids = NULL;
+    size_t n = 0;
+    if (atomic_exchange(&talk->engine->busy, true)) {
+        ert_fail(&err, ERT_E_USAGE, "another conversation of this engine is answering");
+        return engine_failed(why, &err);
+    }
+    int rc = turn_encode(talk, text, &ids, &n, &err);
+    if (!rc && n > UINT32_MAX)
+        rc = ert_fail(&err, ERT_E_FULL, "the prompt has %zu tokens", n);
+    if (!rc)
+        rc = answer_run(talk, ids, (uint32_t)n, max_tokens, callbacks, answer, &err);
+    free(ids);
+    atomic_store(&talk->cancel, false);
+    atomic_store(&talk->engine->busy, false);
+    return rc ? engine_failed(why, &err) : 0;
+}

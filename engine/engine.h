@@ -1,0 +1,70 @@
+/* engine: the inside of the room. What edgert.h keeps opaque. */
+#ifndef ERT_ENGINE_H
+#define ERT_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/edgert.h"
+#include "engine/layers.h"
+#include "engine/planes.h"
+#include "governor/governor.h"
+#include "runtime/runtime.h"
+
+struct ert_model {
+    struct rt_pack *pack;
+    struct rt_tokenizer *tokenizer;
+    const struct rt_chat_format *chat; /* NULL: prompts are fed as they are */
+};
+
+struct ert_engine {
+    struct ert_model *model;
+    struct rt_team *team;
+    struct rt_point_table *table;
+    struct rt_switch *sw;
+    struct planes *planes; /* NULL at a fixed point, as are governor and policy */
+    struct gov_governor *governor;
+    struct pol_policy *policy;
+    atomic_bool busy; /* a conversation is answering */
+
+    pthread_mutex_t lock; /* of all below: other threads read them through ert_get_* */
+    bool has_lock;
+    uint32_t index; /* point in effect */
+    bool failsafe;
+    uint64_t switches;
+    char reason[POL_REASON];
+    struct ert_point_use *use; /* [size of table] */
+    double power_w;            /* battery.power when last looked at, NaN = unknown */
+    uint64_t power_ns;         /* when that was */
+};
+
+struct ert_conversation {
+    struct ert_engine *engine;
+    struct rt_session *session;
+    struct rt_sampler *sampler;
+    char *system; /* NULL = the chat format's own */
+    bool raw;
+    atomic_bool cancel;
+    int32_t pending; /* last token of an answer that ended before it was fed, -1 = none */
+    uint64_t epoch;  /* last one acknowledged */
+    int64_t applied; /* index of the session's point, -1 = none yet */
+};
+
+/* Fills why from err; returns err's code, negative. */
+int engine_failed(struct ert_failure *why, const struct ert_error *err);
+
+/* The tokens of a turn: chat format around text (system first if the conversation is new), or text
+ * as it is. *ids is the caller's to free. */
+int turn_encode(const struct ert_conversation *talk, const char *text, int32_t **ids, size_t *n,
+                struct ert_error *err);
+
+/* Feeds ids and answers. */
+int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, uint32_t max_tokens,
+               const struct ert_callbacks *callbacks, struct ert_answer *answer,
+               struct ert_error *err);
+
+/* Adds time and tokens to the point in effect; the time counts as prefill or decoding. */
+void use_add(struct ert_engine *engine, uint64_t from_ns, uint64_t to_ns, uint64_t tokens,
+             bool prefill);
+
+#endif

@@ -1,0 +1,17 @@
+/* layers: where files are found. Models, and policies with their layers. */
+#ifndef ERT_LAYERS_H
+#define ERT_LAYERS_H
+
+#include "policies/policies.h"
+
+/* $XDG_DATA_HOME/edgert/NAME (default ~/.local/share). *path is the caller's to free. */
+int layers_data_path(const char *name, char **path, struct ert_error *err);
+
+/* The pack that ert_model_open means by `name` (NULL = "default"). ERT_E_MISSING says where it
+ * looked. *path is the caller's to free. */
+int layers_find_model(const char *name, char **path, struct ert_error *err);
+
+/* The policies of all layers, extra (may be NULL) on top. */
+int layers_load_policies(const char *extra, struct pol_file **file, struct ert_error *err);
+
+#endif

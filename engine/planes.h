@@ -1,0 +1,22 @@
+/* planes: from a decision to the switch. The L planes are brought in before a point that reads them
+ * is published, and given back after the last such token, by a thread of its own: neither the
+ * decision nor the token waits for the disk. */
+#ifndef ERT_PLANES_H
+#define ERT_PLANES_H
+
+#include "runtime/runtime.h"
+
+struct planes;
+
+/* sw's current point is first. pack and sw must outlive it. */
+int planes_create(struct planes **r, const struct rt_pack *pack, struct rt_switch *sw,
+                  uint32_t first, struct ert_error *err);
+/* Cancels what is under way and joins the thread. NULL is fine. */
+void planes_free(struct planes *r);
+
+/* Wants the point at index: published at once, or as soon as its planes are in memory. A later call
+ * overrides an earlier one. release: the L planes may be dropped once no token reads them. Does not
+ * block. */
+void planes_want(struct planes *r, uint32_t index, bool release);
+
+#endif
