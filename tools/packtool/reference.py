@@ -1,0 +1,157 @@
+"""The forward pass in numpy, from a pack and the operating point of every token: no session, no cache
+bookkeeping, no switch. All tokens go through one layer before the next; causality makes that the same."""
+import pathlib
+
+import numpy as np
+
+from . import layout, matrix
+from .layout import GROUP, NO_LAYER
+from .matrix import f32
+
+VARIANT_BITS = {"f32": (0, 0), "w8a8": (8, 8), "w4a16": (4, 16)}
+
+
+def rmsnorm(x, w, n_embd, eps):
+    mean = (x[:, :n_embd] * x[:, :n_embd]).sum(axis=1, dtype=f32) / f32(n_embd)
+    return x / np.sqrt(mean + f32(eps))[:, None] * w
+
+
+def rotate(x, pairs, head_dim, theta):
+    """x f32[n][heads][dims], pairs u16[heads][dims / 2]: token t turned by its position t."""
+    angle_per_step = float(theta) ** (-2.0 * pairs.astype(np.float64) / head_dim)
+    angle = np.arange(len(x))[:, None, None] * angle_per_step[None]
+    cos, sin = np.cos(angle).astype(f32), np.sin(angle).astype(f32)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    out = np.empty_like(x)
+    out[..., 0::2] = even * cos - odd * sin
+    out[..., 1::2] = even * sin + odd * cos
+    return out
+
+
+def blocks_to_heads(x, n_heads):
+    """[n][by block of 32 dims across heads] -> [n][heads][dims]."""
+    return x.reshape(len(x), -1, n_heads, GROUP).swapaxes(1, 2).reshape(len(x), n_heads, -1)
+
+
+def heads_to_blocks(x):
+    n, n_heads, dims = x.shape
+    return x.reshape(n, n_heads, dims // GROUP, GROUP).swapaxes(1, 2).reshape(n, -1)
+
+
+def attend(q, keys, values, head_dim):
+    """One token: q f32[heads][qk] over keys [positions][kv][>= qk], values [positions][kv][vo]."""
+    per_kv = q.shape[0] // keys.shape[1]
+    out = np.empty((q.shape[0], values.shape[2]), f32)
+    for h in range(q.shape[0]):
+        k, v = keys[:, h // per_kv, :q.shape[1]], values[:, h // per_kv]
+        score = (k * q[h]).sum(axis=1, dtype=f32) * f32(1 / np.sqrt(head_dim))
+        weight = np.exp(score - score.max())
+        weight /= weight.sum(dtype=f32)
+        out[h] = (weight[:, None] * v).sum(axis=0, dtype=f32)
+    return out
+
+
+def silu(x):
+    return x / (f32(1) + np.exp(-x))
+
+
+class Forward:
+    """One run over ids with a point (variant, tier) for each."""
+
+    def __init__(self, pack, points):
+        self.pack, self.model = pack, pack.model
+        self.embd = layout.pad(self.model["n_embd"])
+        self.head_pad = layout.pad(self.model["head_dim"])
+        self.cache_type = f32 if pack.meta["kind"] == "f32" else np.float16
+        self.points = points
+        self.runs = [(VARIANT_BITS[v], tier, np.array([i for i, p in enumerate(points) if p == (v, tier)]))
+                     for v, tier in dict.fromkeys(points)]
+
+    def vector(self, role, layer=NO_LAYER, tier=0):
+        t = self.pack.tensor(role, layer, tier)
+        return None if t is None else np.frombuffer(t.data, "<f4")
+
+    def matrix(self, role, layer=NO_LAYER, tier=0):
+        t = self.pack.tensor(role, layer, tier)
+        return None if t is None else matrix.decode(t)
+
+    def embed(self, ids):
+        table, x = self.matrix("EMBED"), np.zeros((len(ids), self.embd), f32)
+        for (bits, _), _, at in self.runs:
+            x[at] = matrix.weights(table, bits, np.asarray(ids)[at])
+        x[:, self.model["n_embd"]:] = 0
+        return x
+
+    def norm(self, x, role, layer=NO_LAYER):
+        return rmsnorm(x, self.vector(role, layer), self.model["n_embd"], self.model["rms_eps"])
+
+    def per_kv_head(self, a, w, rotation=None):
+        """K or V of all tokens at full width, as cached: [n][kv][head_pad]."""
+        n_kv = self.model["n_kv_heads"]
+        out = np.empty((len(a), n_kv, self.head_pad), f32)
+        for bits, _, at in self.runs:
+            y = matrix.product(w, a[at], n_kv * self.head_pad, self.embd, *bits)
+            out[at] = y.reshape(len(at), n_kv, self.head_pad)
+        return (rotation(out) if rotation else out).astype(self.cache_type).astype(f32)
+
+    def attention(self, x, layer):
+        m, n_heads = self.model, self.model["n_heads"]
+        a = self.norm(x, "NORM_ATTN", layer)
+        order = np.frombuffer(self.pack.tensor("PAIRS", layer).data, "<u2").reshape(m["n_kv_heads"], -1)
+        turn = lambda v, pairs: rotate(v, pairs, m["head_dim"], m["rope_theta"])
+        keys = self.per_kv_head(a, self.matrix("K", layer), lambda k: turn(k, order))
+        values = self.per_kv_head(a, self.matrix("V", layer))
+        w_q, w_o = self.matrix("Q", layer), self.matrix("O", layer)
+        q_order = np.repeat(order, n_heads // m["n_kv_heads"], axis=0)
+        out = np.empty_like(x)
+        for bits, tier, at in self.runs:
+            dims = self.pack.dims(tier, layer)
+            q = matrix.product(w_q, a[at], n_heads * dims["qk"], self.embd, *bits)
+            everywhere = np.zeros((len(x), n_heads, dims["qk"]), f32)
+            everywhere[at] = blocks_to_heads(q, n_heads)
+            q = turn(everywhere, q_order[:, :dims["qk"] // 2])
+            mixed = np.stack([attend(q[t], keys[:t + 1], values[:t + 1, :, :dims["vo"]], m["head_dim"])
+                              for t in at])
+            out[at] = matrix.product(w_o, heads_to_blocks(mixed), self.embd, n_heads * dims["vo"], *bits)
+            bias = self.vector("ATTN_BIAS", layer, tier)
+            if bias is not None:
+                out[at] = out[at] + bias
+        return out
+
+    def mlp(self, x, layer):
+        b_all = self.norm(x, "NORM_MLP", layer)
+        gate, up, down = (self.matrix(role, layer) for role in ("GATE", "UP", "DOWN"))
+        out = np.empty_like(x)
+        for bits, tier, at in self.runs:
+            b, width = b_all[at], self.pack.dims(tier, layer)["mlp"]
+            g = silu(matrix.product(gate, b, width, self.embd, *bits))
+            g = g * matrix.product(up, b, width, self.embd, *bits)
+            y = matrix.product(down, g, self.embd, width, *bits)
+            bias, v = self.vector("MLP_BIAS", layer, tier), self.pack.tensor("COMP_V", layer, tier)
+            if bias is not None:
+                y = y + bias
+            if v is not None:
+                c = matrix.product(matrix.decode(v), b, v.rows, self.embd, *bits)
+                y = y + matrix.product(self.matrix("COMP_U", layer, tier), c, self.embd, v.rows, *bits)
+            out[at] = y
+        return out
+
+    def logits(self, ids):
+        x = self.embed(ids)
+        for layer in range(self.model["n_layers"]):
+            x = x + self.attention(x, layer)
+            x = x + self.mlp(x, layer)
+        a, head = self.norm(x, "NORM_FINAL"), self.matrix("EMBED" if self.model["tied"] else "HEAD")
+        n_vocab = self.model["n_vocab"]
+        out = np.empty((len(ids), n_vocab), f32)
+        for bits, _, at in self.runs:
+            out[at] = matrix.product(head, a[at], layout.pad(n_vocab, 16), self.embd, *bits)[:, :n_vocab]
+        return out
+
+
+def reference_forward(pack, ids, points):
+    """f32[len(ids)][n_vocab]: the logits after each token, from an empty context. pack: a Pack or a path;
+    points: one (variant, tier) per token, e.g. ("w4a16", 2)."""
+    if isinstance(pack, (str, pathlib.Path)):
+        pack = layout.read_pack(pack)
+    return Forward(pack, [tuple(p) for p in points]).logits(ids)
