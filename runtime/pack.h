@@ -1,4 +1,5 @@
-/* pack: an opened .edgert file, mapped and checked. Immutable after open; may be shared by threads. */
+/* pack: an opened .edgert file, mapped and checked. Immutable after open; may be shared by threads.
+ */
 #ifndef RT_PACK_H
 #define RT_PACK_H
 
@@ -26,21 +27,21 @@ struct rt_dims {
 
 /* Private extras of one layer at one tier; absent ones are NULL (matrices: data == NULL). */
 struct rt_extras {
-    const float *attn_bias, *mlp_bias;  /* [n_embd_pad] */
-    struct rt_matrix comp_v, comp_u;    /* [rank x n_embd_pad], [n_embd_pad x rank] */
+    const float *attn_bias, *mlp_bias; /* [n_embd_pad] */
+    struct rt_matrix comp_v, comp_u;   /* [rank x n_embd_pad], [n_embd_pad x rank] */
 };
 
 struct rt_tier {
-    char name[16];             /* "r100" */
+    char name[16]; /* "r100" */
     uint32_t rank_percent;
-    struct rt_dims *dims;      /* [n_layers] */
-    struct rt_extras *extras;  /* [n_layers] */
+    struct rt_dims *dims;     /* [n_layers] */
+    struct rt_extras *extras; /* [n_layers] */
 };
 
 struct rt_layer {
     const float *norm_attn, *norm_mlp; /* [n_embd_pad] */
     struct rt_matrix q, k, v, o, gate, up, down;
-    const uint16_t *pairs;             /* [n_kv_heads][head_pad / 2] RoPE frequency index */
+    const uint16_t *pairs; /* [n_kv_heads][head_pad / 2] RoPE frequency index */
 };
 
 struct rt_pack {
@@ -49,31 +50,33 @@ struct rt_pack {
     enum rt_pack_kind kind;
     struct rt_model model;
     uint32_t n_tiers;
-    struct rt_tier *tiers;     /* [n_tiers], widest first */
-    struct rt_layer *layers;   /* [n_layers] */
+    struct rt_tier *tiers;        /* [n_tiers], widest first */
+    struct rt_layer *layers;      /* [n_layers] */
     struct rt_matrix embed, head; /* head aliases embed when tied */
     const float *norm_final;
     struct rt_vocab vocab;
-    char *chat_template;       /* "" if the source has none */
-    json_t *meta;              /* the META section, for inspect */
+    char *chat_template;                       /* "" if the source has none */
+    json_t *meta;                              /* the META section, for inspect */
     size_t h_offset, h_size, l_offset, l_size; /* regions in the file; l_size 0 if absent */
 };
 
-/* Maps and checks a pack: header, tables, META, VOCAB and TENSORS with their checksums; every offset,
- * count and dimension. The planes' checksums are checked by rt_pack_verify. Errors name the file, the
- * section or tensor, the offset, and what to do. */
+/* Maps and checks a pack: header, tables, META, VOCAB and TENSORS with their checksums; every
+ * offset, count and dimension. The planes' checksums are checked by rt_pack_verify. Errors name the
+ * file, the section or tensor, the offset, and what to do. */
 int rt_pack_open(struct rt_pack **pack, const char *path, struct ert_error *err);
 void rt_pack_free(struct rt_pack *pack); /* NULL is fine */
 /* Checksums of the planes (reads the whole file). */
 int rt_pack_verify(const struct rt_pack *pack, const struct ert_progress *progress,
                    struct ert_error *err);
-/* Bytes of weights one decoded token reads at a variant and tier (extras counted, embedding row not). */
+/* Bytes of weights one decoded token reads at a variant and tier (extras counted, embedding row
+ * not). */
 uint64_t rt_pack_bytes_per_token(const struct rt_pack *pack, unsigned variant, unsigned tier);
 
 /* ---- residency of the L region ------------------------------------------------------------- */
 
 /* Brings the L region into memory in steps, checking *cancel between them. Off the token path. */
-int rt_pack_populate_l(const struct rt_pack *pack, const _Atomic(bool) *cancel, struct ert_error *err);
+int rt_pack_populate_l(const struct rt_pack *pack, const _Atomic(bool) *cancel,
+                       struct ert_error *err);
 /* Gives the L region's pages back, from the mapping and the page cache. */
 int rt_pack_drop_l(const struct rt_pack *pack, struct ert_error *err);
 /* Pages of the L region in memory (mincore), as a share of 0..1; 0 if there is none. */

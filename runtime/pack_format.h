@@ -1,5 +1,5 @@
-/* The bytes of a pack, version 1, as docs/pack-format.md defines them. Shared by the reader here and
- * the writer in variants/. Little-endian hosts only. */
+/* The bytes of a pack, version 1, as docs/pack-format.md defines them. Shared by the reader here
+ * and the writer in variants/. Little-endian hosts only. */
 #ifndef RT_PACK_FORMAT_H
 #define RT_PACK_FORMAT_H
 
@@ -14,14 +14,14 @@ enum {
     PACK_MAX_SECTIONS = 16,
     PACK_NO_LAYER = -1, /* 0xffffffff in the file */
 
-    PACK_GROUP = 32,           /* columns that share a scale */
-    PACK_TILE = 16,            /* rows stored together */
-    PACK_NIBBLES = 256,        /* bytes of one plane of one block */
-    PACK_H_BLOCK = 32 + 256,   /* u_d[16], u_m[16], nibbles */
-    PACK_L_BLOCK = 256,        /* nibbles */
-    PACK_F32_BLOCK = 2048,     /* float[32][16] */
+    PACK_GROUP = 32,             /* columns that share a scale */
+    PACK_TILE = 16,              /* rows stored together */
+    PACK_NIBBLES = 256,          /* bytes of one plane of one block */
+    PACK_H_BLOCK = 32 + 256,     /* u_d[16], u_m[16], nibbles */
+    PACK_L_BLOCK = 256,          /* nibbles */
+    PACK_F32_BLOCK = 2048,       /* float[32][16] */
     PACK_OUTLIER = 64 + 2 * 256, /* f16 d[16], f16 m[16], h, l */
-    PACK_PAIRS = 64,           /* bf16 D[16], bf16 M[16] */
+    PACK_PAIRS = 64,             /* bf16 D[16], bf16 M[16] */
 };
 
 enum pack_section_kind {

@@ -20,16 +20,16 @@ struct rt_variant_info {
 extern const struct rt_variant_info rt_variants[RT_N_VARIANTS];
 
 struct rt_point {
-    char name[48];         /* "w4a16-r80", unique in its table; what journals and tables show */
+    char name[48]; /* "w4a16-r80", unique in its table; what journals and tables show */
     enum rt_variant variant, prefill_variant;
-    uint32_t tier;         /* index into the pack's tiers */
-    uint32_t threads;      /* 0 = all of the session's team */
+    uint32_t tier;           /* index into the pack's tiers */
+    uint32_t threads;        /* 0 = all of the session's team */
     float tokens_per_second; /* pace, 0 = as fast as it goes */
-    bool pause;            /* hold generation */
+    bool pause;              /* hold generation */
 };
 
-/* Parses "w8a8", "w4a16-r80", "f32" or "pause" against a pack (NULL: syntax only). The error lists the
- * points that the pack has. */
+/* Parses "w8a8", "w4a16-r80", "f32" or "pause" against a pack (NULL: syntax only). The error lists
+ * the points that the pack has. */
 int rt_point_parse(const char *text, const struct rt_pack *pack, struct rt_point *point,
                    struct ert_error *err);
 bool rt_point_needs_l(const struct rt_point *point);
@@ -46,8 +46,8 @@ const struct rt_point *rt_point_at(const struct rt_point_table *table, uint32_t 
 /* ---- the switch ---------------------------------------------------------------------------- */
 
 /* One 64-bit word, an epoch (upper 48 bits) and an index into the table: published by the governor
- * side, taken by the engine at token boundaries. Publishing and taking are wait-free, allocate nothing
- * and may run in different threads. */
+ * side, taken by the engine at token boundaries. Publishing and taking are wait-free, allocate
+ * nothing and may run in different threads. */
 struct rt_switch;
 
 int rt_switch_create(struct rt_switch **sw, struct rt_point_table *table, uint32_t first,

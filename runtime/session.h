@@ -9,8 +9,8 @@
 struct rt_session;
 
 struct rt_session_config {
-    uint32_t n_ctx;   /* positions of the cache; 0 = the model's, at most the model's */
-    uint32_t chunk;   /* tokens per prefill chunk, 1..512; 0 = 64 */
+    uint32_t n_ctx; /* positions of the cache; 0 = the model's, at most the model's */
+    uint32_t chunk; /* tokens per prefill chunk, 1..512; 0 = 64 */
     const struct rt_kernels *kernels; /* NULL = best */
 };
 
@@ -27,7 +27,8 @@ void rt_session_set_point(struct rt_session *s, const struct rt_point *point);
  * variant (n == 1). between (may be NULL) runs before each chunk (there a new point may be set) and
  * may return non-zero to stop, which is returned; the tokens fed so far stay (rt_session_position).
  * logits_out (NULL = last token only): [n][n_vocab] floats, rows of all tokens.
- * ERT_E_FULL when the cache has no room, ERT_E_RANGE for an id outside the vocabulary: nothing fed. */
+ * ERT_E_FULL when the cache has no room, ERT_E_RANGE for an id outside the vocabulary: nothing fed.
+ */
 int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*between)(void *ctx),
                     void *ctx, float *logits_out, struct ert_error *err);
 /* Logits of the last token fed, [n_vocab], the session's; valid until the next feed. */

@@ -1,0 +1,78 @@
+/* forward: the memory of a forward pass and one step through the model. Inner part of session.
+ *
+ * Widths: E = n_embd_pad, H = n_heads, G = n_kv_heads, P = head_pad, F = the widest MLP, C = chunk.
+ */
+#ifndef RT_FORWARD_H
+#define RT_FORWARD_H
+
+#include "runtime/pack.h"
+#include "runtime/point.h"
+#include "runtime/team.h"
+
+enum { RT_HEAD_COLS = 8 }; /* columns whose logits are computed together */
+
+/* Columns of activations, as floats and quantized for the products that read them. */
+struct rt_signal {
+    float *f32;          /* [C][width] */
+    struct rt_acts acts; /* [C][width / 32] groups */
+    uint32_t width;
+};
+
+/* Keys and values of every token at full rank: [layer][kv head][position][P], f16 or f32. */
+struct rt_kv_cache {
+    uint8_t *keys, *values;
+    uint32_t n_ctx;
+    size_t element; /* bytes: 2 or 4 */
+};
+
+/* What one step computes; set before the workers start, read by all of them. */
+struct rt_step {
+    const struct rt_variant_info *variant;
+    const struct rt_tier *tier;
+    const int32_t *ids; /* [n_cols] */
+    uint32_t n_cols;    /* tokens, 1..C */
+    uint32_t position;  /* of the first */
+    uint32_t n_logits;  /* of the last so many columns */
+    float *logits_out;  /* [n_logits][n_vocab] or NULL */
+};
+
+struct rt_forward {
+    const struct rt_pack *pack;
+    const struct rt_kernels *kernels;
+    struct rt_team *team;
+    struct rt_kv_cache cache;
+    struct rt_step step;
+    uint32_t chunk;
+
+    double *frequency;       /* [head_dim / 2] radians a position */
+    float *turn;             /* [C][head_dim / 2][2] cosine and sine */
+    float *x;                /* [C][E] the residual stream */
+    float *q;                /* [C][H P] by block of 32 dims across heads */
+    float *k, *v;            /* [C][G P] by head */
+    float *up;               /* [C][F] */
+    float *out;              /* [C][E] of O and of DOWN */
+    float *correction;       /* [C][E] of COMP_U */
+    struct rt_signal normed; /* [C][E] */
+    struct rt_signal mixed;  /* [C][H P] in O's column order */
+    struct rt_signal gated;  /* [C][F] */
+    struct rt_signal comp;   /* [C][largest rank] */
+    float *scores;           /* [workers][n_ctx] */
+    float *head;             /* [workers][P] one head's query, then its output */
+    float *logits;           /* [RT_HEAD_COLS][n_vocab_pad] */
+
+    void *memory; /* all of the above */
+    size_t bytes;
+};
+
+/* Allocates everything a step needs; f->memory is NULL after a failure. */
+int rt_forward_init(struct rt_forward *f, const struct rt_pack *pack, struct rt_team *team,
+                    const struct rt_kernels *kernels, uint32_t n_ctx, uint32_t chunk,
+                    struct ert_error *err);
+void rt_forward_release(struct rt_forward *f);
+
+/* Runs f->step on `workers` of the team: the tokens' keys and values are in the cache then. */
+void rt_forward_run(struct rt_forward *f, unsigned workers);
+/* The head alone, for the columns that the last step left. */
+void rt_forward_run_head(struct rt_forward *f, unsigned workers);
+
+#endif

@@ -1,0 +1,113 @@
+/* forward_memory: one block of memory for everything a step needs, cut into aligned pieces. */
+#include "runtime/forward.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64 };
+
+/* Cuts pieces off a block; with no block it only counts, so that one list of pieces serves both. */
+struct arena {
+    uint8_t *block;
+    size_t used;
+    bool overflow;
+};
+
+static void *cut(struct arena *a, size_t rows, size_t columns, size_t unit)
+{
+    size_t at = a->used, size = 0;
+    if (__builtin_mul_overflow(rows, columns, &size) || __builtin_mul_overflow(size, unit, &size) ||
+        __builtin_add_overflow(size, ALIGN - 1, &size) ||
+        __builtin_add_overflow(a->used, size / ALIGN * ALIGN, &a->used))
+        a->overflow = true;
+    return a->block && !a->overflow ? a->block + at : NULL;
+}
+
+static void cut_signal(struct arena *a, struct rt_signal *s, uint32_t chunk, uint32_t width)
+{
+    s->width = width;
+    s->f32 = cut(a, chunk, width, sizeof(float));
+    s->acts.groups = width / PACK_GROUP;
+    s->acts.q = cut(a, chunk, width, sizeof(int16_t));
+    s->acts.scale = cut(a, chunk, s->acts.groups, sizeof(float));
+    s->acts.sum = cut(a, chunk, s->acts.groups, sizeof(int32_t));
+}
+
+static uint32_t widest_mlp(const struct rt_pack *pack)
+{
+    uint32_t widest = 0;
+    for (uint32_t i = 0; i < pack->model.n_layers; i++)
+        widest = pack->tiers[0].dims[i].mlp > widest ? pack->tiers[0].dims[i].mlp : widest;
+    return widest;
+}
+
+static uint32_t largest_rank(const struct rt_pack *pack)
+{
+    uint32_t largest = 0;
+    for (uint32_t t = 0; t < pack->n_tiers; t++)
+        for (uint32_t i = 0; i < pack->model.n_layers; i++) {
+            uint32_t rank = pack->tiers[t].extras[i].comp_v.rows;
+            largest = rank > largest ? rank : largest;
+        }
+    return largest;
+}
+
+static void cut_all(struct rt_forward *f, struct arena *a)
+{
+    const struct rt_model *m = &f->pack->model;
+    size_t c = f->chunk, workers = rt_team_size(f->team);
+    uint32_t q_width = m->n_heads * m->head_pad, kv_width = m->n_kv_heads * m->head_pad;
+    uint32_t mlp = widest_mlp(f->pack);
+    size_t cached = (size_t)m->n_layers * kv_width; /* below 2^31 by META's limits */
+
+    f->cache.keys = cut(a, cached, f->cache.n_ctx, f->cache.element);
+    f->cache.values = cut(a, cached, f->cache.n_ctx, f->cache.element);
+    f->frequency = cut(a, 1, m->head_dim / 2, sizeof(double));
+    f->turn = cut(a, c, m->head_dim, sizeof(float));
+    f->x = cut(a, c, m->n_embd_pad, sizeof(float));
+    f->q = cut(a, c, q_width, sizeof(float));
+    f->k = cut(a, c, kv_width, sizeof(float));
+    f->v = cut(a, c, kv_width, sizeof(float));
+    f->up = cut(a, c, mlp, sizeof(float));
+    f->out = cut(a, c, m->n_embd_pad, sizeof(float));
+    f->correction = cut(a, c, m->n_embd_pad, sizeof(float));
+    cut_signal(a, &f->normed, f->chunk, m->n_embd_pad);
+    cut_signal(a, &f->mixed, f->chunk, q_width);
+    cut_signal(a, &f->gated, f->chunk, mlp);
+    cut_signal(a, &f->comp, f->chunk, largest_rank(f->pack));
+    f->scores = cut(a, workers, f->cache.n_ctx, sizeof(float));
+    f->head = cut(a, workers, m->head_pad, sizeof(float));
+    f->logits = cut(a, RT_HEAD_COLS, m->n_vocab_pad, sizeof(float));
+}
+
+int rt_forward_init(struct rt_forward *f, const struct rt_pack *pack, struct rt_team *team,
+                    const struct rt_kernels *kernels, uint32_t n_ctx, uint32_t chunk,
+                    struct ert_error *err)
+{
+    *f = (struct rt_forward){.pack = pack, .team = team, .kernels = kernels, .chunk = chunk};
+    const struct rt_model *m = &pack->model;
+    f->cache.n_ctx = n_ctx;
+    f->cache.element = pack->kind == RT_PACK_F32 ? sizeof(float) : sizeof(uint16_t);
+    struct arena arena = {0};
+    cut_all(f, &arena);
+    f->bytes = arena.used;
+    f->memory = arena.overflow ? NULL : aligned_alloc(ALIGN, arena.used);
+    if (!f->memory)
+        return ert_fail(err, ERT_E_NOMEM,
+                        "%s: no memory for a conversation of %u tokens (%zu bytes): ask for a "
+                        "shorter context",
+                        pack->path, n_ctx, arena.overflow ? SIZE_MAX : f->bytes);
+    arena = (struct arena){.block = f->memory};
+    cut_all(f, &arena);
+    for (uint32_t i = 0; i < m->head_dim / 2; i++)
+        f->frequency[i] = pow(m->rope_theta, -2.0 * i / m->head_dim);
+    memset(f->logits, 0, m->n_vocab_pad * sizeof(float));
+    return 0;
+}
+
+void rt_forward_release(struct rt_forward *f)
+{
+    free(f->memory);
+    f->memory = NULL;
+}

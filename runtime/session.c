@@ -1,0 +1,163 @@
+/* session: one conversation. Feeds tokens through forward.c in chunks and keeps the point. */
+#include "runtime/session.h"
+
+#include <stdlib.h>
+
+#include "runtime/forward.h"
+
+enum { DEFAULT_CHUNK = 64, MAX_CHUNK = 512 };
+
+struct rt_session {
+    struct rt_forward forward;
+    struct rt_point point;
+    uint32_t position;
+    const float *logits; /* of the last token, in forward.logits */
+};
+
+/* The best variant of each kind of pack, at full rank: what a session has before it is told. */
+static struct rt_point first_point(const struct rt_pack *pack)
+{
+    enum rt_variant v = pack->kind == RT_PACK_NESTED   ? RT_W8A8
+                        : pack->kind == RT_PACK_H_ONLY ? RT_W4A16
+                                                       : RT_F32;
+    return (struct rt_point){.variant = v, .prefill_variant = v};
+}
+
+int rt_session_create(struct rt_session **s, const struct rt_pack *pack, struct rt_team *team,
+                      const struct rt_session_config *config, struct ert_error *err)
+{
+    *s = NULL;
+    uint32_t n_ctx = config->n_ctx ? config->n_ctx : pack->model.n_ctx;
+    uint32_t chunk = config->chunk ? config->chunk : DEFAULT_CHUNK;
+    if (n_ctx > pack->model.n_ctx)
+        return ert_fail(err, ERT_E_RANGE, "a context of %u tokens: %s has at most %u", n_ctx,
+                        pack->model.name, pack->model.n_ctx);
+    if (chunk > MAX_CHUNK)
+        return ert_fail(err, ERT_E_RANGE, "a prefill chunk of %u tokens: expected 1 to %d", chunk,
+                        MAX_CHUNK);
+    struct rt_session *new = calloc(1, sizeof *new);
+    if (!new)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for a session");
+    int rc =
+        rt_forward_init(&new->forward, pack, team,
+                        config->kernels ? config->kernels : rt_kernels_best(), n_ctx, chunk, err);
+    if (rc) {
+        free(new);
+        return rc;
+    }
+    new->point = first_point(pack);
+    new->logits = new->forward.logits;
+    *s = new;
+    return 0;
+}
+
+void rt_session_free(struct rt_session *s)
+{
+    if (!s)
+        return;
+    rt_forward_release(&s->forward);
+    free(s);
+}
+
+void rt_session_set_point(struct rt_session *s, const struct rt_point *point)
+{
+    s->point = *point;
+}
+
+static unsigned workers_of(const struct rt_session *s)
+{
+    unsigned all = rt_team_size(s->forward.team);
+    return s->point.threads && s->point.threads < all ? s->point.threads : all;
+}
+
+static int check_feed(const struct rt_session *s, const int32_t *ids, uint32_t n,
+                      struct ert_error *err)
+{
+    const struct rt_forward *f = &s->forward;
+    if (n > f->cache.n_ctx - s->position)
+        return ert_fail(err, ERT_E_FULL,
+                        "the conversation has %u of %u tokens, there is no room for %u more: start "
+                        "a new one or ask for a longer context",
+                        s->position, f->cache.n_ctx, n);
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= f->pack->model.n_vocab)
+            return ert_fail(err, ERT_E_RANGE, "token %u has the id %d, the vocabulary has 0 to %u",
+                            i, ids[i], f->pack->model.n_vocab - 1);
+    return 0;
+}
+
+/* One chunk at the point that holds now. */
+static void feed_chunk(struct rt_session *s, const struct rt_step *chunk, bool prefill)
+{
+    struct rt_forward *f = &s->forward;
+    f->step = *chunk;
+    f->step.variant = &rt_variants[prefill ? s->point.prefill_variant : s->point.variant];
+    f->step.tier = &f->pack->tiers[s->point.tier];
+    f->step.position = s->position;
+    rt_forward_run(f, workers_of(s));
+    s->position += chunk->n_cols;
+    if (chunk->n_logits)
+        s->logits =
+            f->logits + (size_t)((chunk->n_logits - 1) % RT_HEAD_COLS) * f->pack->model.n_vocab_pad;
+}
+
+/* The logits of the last token fed, where feeding was stopped before its end. */
+static void finish_stopped(struct rt_session *s)
+{
+    struct rt_forward *f = &s->forward;
+    f->step.n_logits = 1;
+    rt_forward_run_head(f, workers_of(s));
+    s->logits = f->logits;
+}
+
+int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*between)(void *ctx),
+                    void *ctx, float *logits_out, struct ert_error *err)
+{
+    int rc = check_feed(s, ids, n, err);
+    if (rc)
+        return rc;
+    size_t n_vocab = s->forward.pack->model.n_vocab;
+    for (uint32_t at = 0, count; at < n; at += count) {
+        rc = between ? between(ctx) : 0;
+        if (rc) {
+            if (at > 0 && !logits_out)
+                finish_stopped(s);
+            return rc;
+        }
+        count = n - at < s->forward.chunk ? n - at : s->forward.chunk;
+        struct rt_step chunk = {
+            .ids = ids + at,
+            .n_cols = count,
+            .n_logits = logits_out ? count : at + count == n,
+            .logits_out = logits_out ? logits_out + at * n_vocab : NULL,
+        };
+        feed_chunk(s, &chunk, n > 1);
+    }
+    return 0;
+}
+
+const float *rt_session_logits(const struct rt_session *s)
+{
+    return s->logits;
+}
+
+uint32_t rt_session_position(const struct rt_session *s)
+{
+    return s->position;
+}
+
+void rt_session_rewind(struct rt_session *s, uint32_t position)
+{
+    if (position < s->position)
+        s->position = position;
+}
+
+uint32_t rt_session_capacity(const struct rt_session *s)
+{
+    return s->forward.cache.n_ctx;
+}
+
+size_t rt_session_bytes(const struct rt_session *s)
+{
+    return sizeof *s + s->forward.bytes;
+}
