@@ -1,4 +1,5 @@
-/* governor: the live loop. Reads sensors, decides (policies/), publishes through an actuator, journals. */
+/* governor: the live loop. Reads sensors, decides (policies/), publishes through an actuator,
+ * journals. */
 #ifndef GOV_GOVERNOR_H
 #define GOV_GOVERNOR_H
 
@@ -7,24 +8,27 @@
 /* What the governor drives; engine/ binds it to a runtime. Called on the governor's thread. */
 struct gov_actuator {
     void *ctx;
-    /* A new state of the ladder is wanted. Must not block; work goes elsewhere. */
+    /* A new state of the ladder is wanted; not called while it stays at 0, where the ladder
+     * starts. Must not block; work goes elsewhere. */
     void (*apply)(void *ctx, const struct pol_decision *decision);
-    /* A decision was made (changed or not): alive until deadline_ns. */
+    /* A decision was made (changed or not): alive until deadline_ns (ert_now_ns), which is three
+     * of the policy's polls in real time, also while a trace is replayed faster. */
     void (*beat)(void *ctx, uint64_t deadline_ns);
 };
 
 /* Where sensors come from. */
 struct gov_sources {
-    const char *root;       /* prefix for /sys and /proc, "" = the real ones */
-    const char *replay;     /* a trace CSV instead of the machine's sensors, NULL = none */
-    double replay_speed;    /* 1 = real time */
-    const char *bus;        /* D-Bus address for UPower, NULL = the system bus */
+    const char *root;    /* prefix for /sys and /proc, "" = the real ones */
+    const char *replay;  /* a trace CSV instead of the machine's sensors, NULL = none */
+    double replay_speed; /* 1 = real time, 0 = 1; at most one decision a millisecond is made */
+    const char *bus;     /* NULL, or the address that DBUS_SYSTEM_BUS_ADDRESS names (UPower's
+                            library takes no other); ERT_E_UNSUPPORTED if they differ */
 };
 
 struct gov_config {
     const struct pol_policy *policy; /* copied */
     struct gov_sources sources;
-    const char *journal;             /* path of the JSON-lines journal, NULL = none */
+    const char *journal; /* path of the JSON-lines journal, NULL = none */
     struct gov_actuator actuator;
 };
 
@@ -33,26 +37,33 @@ struct gov_status {
     struct pol_decision decision;
     size_t n_sensors;
     struct dev_reading readings[POL_MAX_SENSORS]; /* as validated, in the policy's order */
-    double replay_s;       /* position in the trace, 0 if live */
+    double replay_s;                              /* position in the trace, 0 if live */
     bool replay_ended;
     uint64_t decisions, transitions;
+    char sources[POL_MAX_SENSORS][128]; /* which source serves each sensor, "" = none */
+    char why[POL_MAX_SENSORS][160];     /* why there is none, in words */
+    uint64_t switches_lost;             /* reported faster than the journal took them */
+    char journal_failure[160];          /* "" = none; journaling ended there */
 };
 
 struct gov_governor;
 
-/* Probes the sources and starts the thread; the first decision has been made on return. Sources that
- * are absent are no error: see gov_sensor_report. */
+/* Probes the sources and starts the thread; the first decision has been made on return. Sources
+ * that are absent are no error: see gov_sensor_report. Errors: ERT_E_USAGE for a speed or poll that
+ * is no positive number, what dev_trace_read says, ERT_E_IO etc. if the journal cannot be created.
+ */
 int gov_start(struct gov_governor **g, const struct gov_config *config, struct ert_error *err);
 /* Stops the thread, closes the journal; *err tells if journaling had failed. */
 int gov_stop(struct gov_governor *g, struct ert_error *err);
 void gov_get_status(struct gov_governor *g, struct gov_status *status);
-/* Wakes the loop for a decision now (tests, events). */
+/* Wakes the loop for a decision now (tests, events); while replaying, for the next one. */
 void gov_poke(struct gov_governor *g);
 
-/* A switch as the engine applied it, for the journal. Copied into a preallocated ring; never blocks. */
+/* A switch as the engine applied it, for the journal. Copied into a preallocated ring; never
+ * blocks. */
 struct gov_switch_event {
-    uint64_t token;          /* index of the first token at the new point */
-    uint64_t time_ns, cost_ns;
+    uint64_t token;            /* index of the first token at the new point */
+    uint64_t time_ns, cost_ns; /* ert_now_ns at the switch; what it cost the token path */
     char from[POL_NAME], to[POL_NAME];
     unsigned state;
     bool failsafe;
@@ -66,7 +77,7 @@ void gov_reason(struct gov_governor *g, unsigned state, char reason[POL_REASON])
 struct gov_sensor_line {
     char signal[DEV_NAME], source[128];
     struct dev_reading reading;
-    char why[160];          /* why the source is absent, "" if it serves */
+    char why[160]; /* why the source is absent, "" if it serves */
 };
 /* Probes every source for every known signal once. *lines is the caller's to free. */
 int gov_sensor_report(const struct gov_sources *sources, struct gov_sensor_line **lines, size_t *n,

@@ -1,0 +1,36 @@
+/* Inside governor/: the journal, JSON lines as docs/journal.md has them. Lines are written into a
+ * buffer that start allocates and handed to the kernel once a decision. A failure ends journaling,
+ * not the run. Used by the governor's thread alone. */
+#ifndef GOV_JOURNAL_H
+#define GOV_JOURNAL_H
+
+#include "governor/source.h"
+
+struct gov_journal {
+    int fd; /* -1 = there is none, or writing failed */
+    char *path, *buffer;
+    size_t used;
+    struct dev_reading last[POL_MAX_SENSORS]; /* as in the last input line */
+    bool has_input;
+    char failure[GOV_WHY];
+};
+
+/* Creates the file and writes the start line; path NULL = no journal. */
+int gov_journal_open(struct gov_journal *j, const char *path, const struct pol_policy *policy,
+                     uint64_t poll_ns, struct ert_error *err);
+void gov_journal_input(struct gov_journal *j, const struct pol_policy *policy, uint64_t now_ns,
+                       const struct dev_reading *raw, unsigned state);
+void gov_journal_decision(struct gov_journal *j, const struct pol_policy *policy, double t_s,
+                          const struct pol_decision *decision);
+/* Another source serves a sensor from now on; to "" = none. */
+void gov_journal_source(struct gov_journal *j, double t_s, const char *sensor, const char *from,
+                        const char *to, const char *why);
+void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, double t_s,
+                        const struct gov_switch_event *event, int trip, const char *reason,
+                        const struct dev_reading *readings);
+/* Hands the lines to the kernel. */
+void gov_journal_flush(struct gov_journal *j);
+/* Flushes and releases; the error is the failure that ended journaling, if one did. */
+int gov_journal_close(struct gov_journal *j, struct ert_error *err);
+
+#endif

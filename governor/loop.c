@@ -1,0 +1,445 @@
+/* A reading's way: source -> pol_decide -> status, journal, actuator. One thread, one decision a
+ * poll. */
+#include "governor/journal.h"
+#include "governor/ring.h"
+#include "governor/source.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NS_PER_S  1000000000ULL
+#define ORIGIN_NS (3600 * NS_PER_S) /* so that a reading may be older than the start */
+
+enum { POLLS_UNTIL_DEAD = 3 };
+static const uint64_t PROBE_AGAIN_NS = 5 * NS_PER_S;
+static const uint64_t SHORTEST_WAIT_NS = NS_PER_S / 1000;
+
+/* The sources of one of the policy's sensors, in order of preference. */
+struct sensor {
+    size_t n_sources;
+    struct gov_source *sources; /* [n_sources] */
+    int active;                 /* the one that served last, -1 = none */
+};
+
+struct gov_governor {
+    struct pol_policy policy;
+    struct gov_actuator actuator;
+    struct gov_machine machine;
+    char *root;
+    struct dev_trace *trace;
+    double speed;              /* of a replay; 1 live */
+    uint64_t poll_ns, wait_ns; /* on the decision clock; in real time */
+    pthread_t thread;
+    locale_t c_locale;
+
+    /* Of the thread. */
+    struct sensor sensors[POL_MAX_SENSORS];
+    struct pol_state state;
+    struct gov_journal journal;
+    uint64_t start_real_ns, probe_at_ns, decision_ns, decision_real_ns;
+
+    struct gov_ring ring;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake, first;
+    /* Under lock. */
+    bool stop, poked;
+    struct gov_status status;
+    struct {
+        char text[POL_REASON];
+        int trip;
+    } reasons[POL_MAX_STATES]; /* of the last change to that state */
+};
+
+/* ---- readings ------------------------------------------------------------------------------- */
+
+/* Good enough not to ask the next source. Whether it counts is for pol_decide to say. */
+static bool believable(const struct pol_sensor *sensor, const struct dev_reading *r)
+{
+    return r->why == DEV_PRESENT && (!sensor->signal || (r->value >= sensor->signal->min &&
+                                                         r->value <= sensor->signal->max));
+}
+
+/* The first source that gives a believable value; without one, the first answer there was. */
+static struct dev_reading read_sensor(const struct gov_governor *g, size_t i, uint64_t now_ns,
+                                      int *active)
+{
+    struct dev_reading best = {.time_ns = now_ns, .why = DEV_NO_SOURCE};
+    *active = -1;
+    for (size_t k = 0; k < g->sensors[i].n_sources; k++) {
+        struct gov_source *source = &g->sensors[i].sources[k];
+        struct dev_reading r = gov_source_read(source, &g->machine, now_ns);
+        if (r.why == DEV_PRESENT && !isfinite(r.value))
+            r = gov_absent(source, DEV_READ_FAILED, now_ns, "%s gave no number", source->name);
+        if (believable(&g->policy.sensors[i], &r)) {
+            *active = (int)k;
+            return r;
+        }
+        if (best.why == DEV_NO_SOURCE)
+            best = r;
+    }
+    return best;
+}
+
+/* Sources that did not answer are looked for again now and then: modules load, batteries come. */
+static void probe_again(struct gov_governor *g, uint64_t real_ns)
+{
+    if (g->trace || real_ns < g->probe_at_ns)
+        return;
+    g->probe_at_ns = real_ns + PROBE_AGAIN_NS;
+    for (size_t i = 0; i < g->policy.n_sensors; i++) {
+        const struct sensor *s = &g->sensors[i];
+        size_t n = s->active < 0 ? s->n_sources : (size_t)s->active;
+        for (size_t k = 0; k < n; k++)
+            if (s->sources[k].why[0])
+                gov_source_probe(&s->sources[k], &g->machine);
+    }
+}
+
+static double seconds_since_start(uint64_t decision_ns)
+{
+    return (double)(decision_ns - ORIGIN_NS) / 1e9;
+}
+
+static const char *source_name(const struct sensor *s, int k)
+{
+    return k < 0 ? "" : s->sources[k].name;
+}
+
+/* Why the source that comes first is not the one that serves. */
+static const char *why_not_first(const struct sensor *s, int active)
+{
+    if (active == 0)
+        return "it serves";
+    if (s->n_sources == 0)
+        return "the policy names no source";
+    return s->sources[0].why[0] ? s->sources[0].why : "its value is out of range";
+}
+
+static void read_sensors(struct gov_governor *g, uint64_t now_ns, struct dev_reading *raw)
+{
+    for (size_t i = 0; i < g->policy.n_sensors; i++) {
+        struct sensor *s = &g->sensors[i];
+        int active;
+        raw[i] = read_sensor(g, i, now_ns, &active);
+        if (active != s->active)
+            gov_journal_source(&g->journal, seconds_since_start(now_ns), g->policy.sensors[i].name,
+                               source_name(s, s->active), source_name(s, active),
+                               why_not_first(s, active));
+        s->active = active;
+    }
+}
+
+/* ---- one decision --------------------------------------------------------------------------- */
+
+/* Live, the clock runs with the machine's. A replay moves one poll of trace time per decision,
+ * whatever real time does, so that at any speed it decides at the simulator's times. */
+static uint64_t decision_time(const struct gov_governor *g, uint64_t real_ns)
+{
+    return g->trace ? ORIGIN_NS + g->state.decisions * g->poll_ns
+                    : ORIGIN_NS + (real_ns - g->start_real_ns);
+}
+
+static void publish_status(struct gov_governor *g, const struct pol_decision *decision)
+{
+    struct gov_status *status = &g->status;
+    pthread_mutex_lock(&g->lock);
+    status->decision = *decision;
+    status->decisions++;
+    status->transitions += decision->changed;
+    if (decision->changed || status->decisions == 1) {
+        memcpy(g->reasons[decision->state].text, decision->reason, POL_REASON);
+        g->reasons[decision->state].trip = decision->trip;
+    }
+    for (size_t i = 0; i < g->policy.n_sensors; i++) {
+        const struct sensor *s = &g->sensors[i];
+        status->readings[i] = pol_validated(&g->policy, &g->state, (unsigned)i);
+        snprintf(status->sources[i], sizeof status->sources[i], "%s", source_name(s, s->active));
+        snprintf(status->why[i], sizeof status->why[i], "%s",
+                 s->active < 0 ? why_not_first(s, -1) : "");
+    }
+    if (g->trace) {
+        status->replay_s = seconds_since_start(g->decision_ns);
+        status->replay_ended = status->replay_s >= dev_trace_duration_s(g->trace);
+    }
+    status->switches_lost = atomic_load_explicit(&g->ring.lost, memory_order_relaxed);
+    memcpy(status->journal_failure, g->journal.failure, sizeof status->journal_failure);
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* A real time as seconds since the start on the decision clock, through the last decision. */
+static double decision_seconds(const struct gov_governor *g, uint64_t real_ns)
+{
+    double passed_s = ((double)real_ns - (double)g->decision_real_ns) / 1e9;
+    double t_s = seconds_since_start(g->decision_ns) + passed_s * g->speed;
+    return t_s > 0 ? t_s : 0;
+}
+
+static void journal_switches(struct gov_governor *g)
+{
+    struct gov_switch_event event;
+    struct dev_reading readings[POL_MAX_SENSORS];
+    for (size_t i = 0; i < g->policy.n_sensors; i++)
+        readings[i] = pol_validated(&g->policy, &g->state, (unsigned)i);
+    while (gov_ring_take(&g->ring, &event)) {
+        unsigned state = event.state < POL_MAX_STATES ? event.state : 0;
+        /* Only this thread writes reasons, so it may read them without the lock. */
+        gov_journal_switch(&g->journal, &g->policy, decision_seconds(g, event.time_ns), &event,
+                           g->reasons[state].trip, g->reasons[state].text, readings);
+    }
+}
+
+static void decide_once(struct gov_governor *g)
+{
+    struct dev_reading raw[POL_MAX_SENSORS];
+    struct pol_decision decision;
+    uint64_t real_ns = ert_now_ns();
+    g->decision_ns = decision_time(g, real_ns);
+    g->decision_real_ns = real_ns;
+    probe_again(g, real_ns);
+    read_sensors(g, g->decision_ns, raw);
+    pol_decide(&g->policy, &g->state, g->decision_ns, raw, &decision);
+    gov_journal_input(&g->journal, &g->policy, g->decision_ns, raw, decision.state);
+    if (decision.changed)
+        gov_journal_decision(&g->journal, &g->policy, seconds_since_start(g->decision_ns),
+                             &decision);
+    publish_status(g, &decision);
+    if (g->actuator.beat)
+        g->actuator.beat(g->actuator.ctx, ert_now_ns() + POLLS_UNTIL_DEAD * g->poll_ns);
+    if (decision.changed && g->actuator.apply)
+        g->actuator.apply(g->actuator.ctx, &decision);
+    journal_switches(g);
+    gov_journal_flush(&g->journal);
+}
+
+/* ---- the thread ----------------------------------------------------------------------------- */
+
+static struct timespec as_timespec(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+}
+
+/* Until the deadline, a poke or the end; true to go on. Called with the lock held. */
+static bool wait_for_turn(struct gov_governor *g, uint64_t deadline_ns)
+{
+    struct timespec deadline = as_timespec(deadline_ns);
+    int rc = 0;
+    while (!g->stop && !g->poked && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&g->wake, &g->lock, &deadline);
+    g->poked = false;
+    return !g->stop;
+}
+
+static void *governor_thread(void *data)
+{
+    struct gov_governor *g = data;
+    locale_t before = uselocale(g->c_locale); /* numbers in the journal have points */
+    uint64_t deadline_ns = ert_now_ns();
+    bool go_on = true;
+    while (go_on) {
+        decide_once(g);
+        uint64_t now_ns = ert_now_ns();
+        /* After a hold-up the rhythm starts anew instead of catching up. */
+        if (now_ns >= deadline_ns)
+            deadline_ns =
+                now_ns - deadline_ns < g->wait_ns ? deadline_ns + g->wait_ns : now_ns + g->wait_ns;
+        pthread_mutex_lock(&g->lock);
+        pthread_cond_broadcast(&g->first);
+        go_on = wait_for_turn(g, deadline_ns);
+        pthread_mutex_unlock(&g->lock);
+    }
+    journal_switches(g);
+    uselocale(before);
+    return NULL;
+}
+
+/* ---- start ---------------------------------------------------------------------------------- */
+
+static bool asks_upower(const struct pol_policy *policy)
+{
+    for (size_t i = 0; i < policy->n_sensors; i++)
+        for (size_t k = 0; k < policy->sensors[i].n_sources; k++)
+            if (gov_source_is(policy->sensors[i].sources[k], &gov_source_upower))
+                return true;
+    return false;
+}
+
+static void poke(void *ctx)
+{
+    gov_poke(ctx);
+}
+
+static int open_sensor(struct gov_governor *g, size_t i, struct ert_error *err)
+{
+    const struct pol_sensor *named = &g->policy.sensors[i];
+    struct sensor *s = &g->sensors[i];
+    char replayed[GOV_SOURCE_NAME];
+    size_t n = g->trace ? 1 : named->n_sources;
+    s->active = -1;
+    s->sources = calloc(n ? n : 1, sizeof *s->sources);
+    if (!s->sources)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for the sources of %s", named->name);
+    snprintf(replayed, sizeof replayed, "%s:%s", gov_source_replay.name, named->name);
+    for (; s->n_sources < n; s->n_sources++)
+        gov_source_open(&s->sources[s->n_sources],
+                        g->trace ? replayed : named->sources[s->n_sources], &g->machine);
+    return 0;
+}
+
+static int open_machine(struct gov_governor *g, const struct gov_sources *sources,
+                        struct ert_error *err)
+{
+    int rc = 0;
+    g->root = strdup(sources->root ? sources->root : "");
+    if (!g->root)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for the root folder's name");
+    if (sources->replay)
+        rc = dev_trace_read(&g->trace, sources->replay, err);
+    g->machine = (struct gov_machine){.root = g->root, .trace = g->trace, .origin_ns = ORIGIN_NS};
+    if (!rc && !g->trace && asks_upower(&g->policy))
+        rc = gov_upower_start(&g->machine.upower, sources->bus, poke, g, err);
+    for (size_t i = 0; !rc && i < g->policy.n_sensors; i++)
+        rc = open_sensor(g, i, err);
+    return rc;
+}
+
+static int set_rhythm(struct gov_governor *g, const struct gov_config *config,
+                      struct ert_error *err)
+{
+    double speed = config->sources.replay_speed;
+    g->speed = config->sources.replay && speed != 0 ? speed : 1;
+    if (!(g->speed > 0) || !isfinite(g->speed))
+        return ert_fail(err, ERT_E_USAGE, "replay speed %g: expected a number above 0", speed);
+    double poll_s = g->policy.poll_s;
+    if (!(poll_s >= 1e-3) || poll_s > 86400)
+        return ert_fail(err, ERT_E_USAGE, "policy %s polls every %g s: expected 1 ms to a day",
+                        g->policy.name, poll_s);
+    g->poll_ns = (uint64_t)llround(poll_s * 1e9);
+    double wait_ns = (double)g->poll_ns / g->speed;
+    g->wait_ns = wait_ns > (double)SHORTEST_WAIT_NS
+                     ? (wait_ns < 1e15 ? (uint64_t)wait_ns : (uint64_t)1e15)
+                     : SHORTEST_WAIT_NS;
+    return 0;
+}
+
+static void init_waiting(struct gov_governor *g)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&g->wake, &monotonic);
+    pthread_cond_init(&g->first, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&g->lock, NULL);
+}
+
+/* Everything but the thread. */
+static void governor_free(struct gov_governor *g)
+{
+    gov_upower_stop(g->machine.upower);
+    for (size_t i = 0; i < g->policy.n_sensors; i++) {
+        for (size_t k = 0; k < g->sensors[i].n_sources; k++)
+            gov_source_close(&g->sensors[i].sources[k]);
+        free(g->sensors[i].sources);
+    }
+    dev_trace_free(g->trace);
+    free(g->root);
+    if (g->c_locale)
+        freelocale(g->c_locale);
+    pthread_cond_destroy(&g->wake);
+    pthread_cond_destroy(&g->first);
+    pthread_mutex_destroy(&g->lock);
+    free(g);
+}
+
+static int start_thread(struct gov_governor *g, struct ert_error *err)
+{
+    g->start_real_ns = g->decision_real_ns = ert_now_ns();
+    g->probe_at_ns = g->start_real_ns + PROBE_AGAIN_NS;
+    int rc = pthread_create(&g->thread, NULL, governor_thread, g);
+    if (rc)
+        return ert_fail(err, ERT_E_NOMEM, "cannot start the governor's thread: %s", strerror(rc));
+    pthread_mutex_lock(&g->lock);
+    while (g->status.decisions == 0)
+        pthread_cond_wait(&g->first, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+    return 0;
+}
+
+int gov_start(struct gov_governor **governor, const struct gov_config *config,
+              struct ert_error *err)
+{
+    *governor = NULL;
+    struct gov_governor *g = calloc(1, sizeof *g);
+    if (!g)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for the governor");
+    g->policy = *config->policy;
+    g->actuator = config->actuator;
+    g->journal.fd = -1;
+    g->status.n_sensors = g->policy.n_sensors;
+    init_waiting(g);
+    gov_ring_init(&g->ring);
+    pol_state_init(&g->state, &g->policy);
+    g->c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    int rc = g->c_locale ? set_rhythm(g, config, err) : ert_fail(err, ERT_E_NOMEM, "no memory");
+    if (!rc)
+        rc = open_machine(g, &config->sources, err);
+    if (!rc)
+        rc = gov_journal_open(&g->journal, config->journal, &g->policy, g->poll_ns, err);
+    if (!rc)
+        rc = start_thread(g, err);
+    if (rc) {
+        gov_journal_close(&g->journal, NULL);
+        governor_free(g);
+        return rc;
+    }
+    *governor = g;
+    return 0;
+}
+
+/* ---- from other threads --------------------------------------------------------------------- */
+
+int gov_stop(struct gov_governor *g, struct ert_error *err)
+{
+    if (!g)
+        return 0;
+    pthread_mutex_lock(&g->lock);
+    g->stop = true;
+    pthread_cond_signal(&g->wake);
+    pthread_mutex_unlock(&g->lock);
+    pthread_join(g->thread, NULL);
+    int rc = gov_journal_close(&g->journal, err);
+    governor_free(g);
+    return rc;
+}
+
+void gov_poke(struct gov_governor *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->poked = true;
+    pthread_cond_signal(&g->wake);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void gov_get_status(struct gov_governor *g, struct gov_status *status)
+{
+    pthread_mutex_lock(&g->lock);
+    *status = g->status;
+    pthread_mutex_unlock(&g->lock);
+}
+
+void gov_report_switch(struct gov_governor *g, const struct gov_switch_event *event)
+{
+    gov_ring_put(&g->ring, event);
+}
+
+void gov_reason(struct gov_governor *g, unsigned state, char reason[POL_REASON])
+{
+    pthread_mutex_lock(&g->lock);
+    memcpy(reason, g->reasons[state < POL_MAX_STATES ? state : 0].text, POL_REASON);
+    pthread_mutex_unlock(&g->lock);
+}

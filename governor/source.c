@@ -1,0 +1,122 @@
+#include "governor/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct gov_source_kind *const kinds[] = {
+#define S(id, name, what) &gov_source_##id,
+#include "governor/sources.def"
+#undef S
+};
+
+bool gov_source_is(const char *name, const struct gov_source_kind *kind)
+{
+    size_t n = strlen(kind->name);
+    return !strncmp(name, kind->name, n) && (name[n] == ':' || name[n] == '\0');
+}
+
+void gov_source_open(struct gov_source *source, const char *name, const struct gov_machine *machine)
+{
+    memset(source, 0, sizeof *source);
+    snprintf(source->name, sizeof source->name, "%s", name);
+    const char *colon = strchr(source->name, ':');
+    source->address = colon ? colon + 1 : "";
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (gov_source_is(name, kinds[i]))
+            source->kind = kinds[i];
+    gov_source_probe(source, machine);
+}
+
+void gov_source_probe(struct gov_source *source, const struct gov_machine *machine)
+{
+    source->why[0] = '\0';
+    source->serves =
+        source->kind ? source->kind->probe(source, machine)
+                     : gov_not_here(source, "no kind of source is called '%.60s'", source->name);
+}
+
+struct dev_reading gov_source_read(struct gov_source *source, const struct gov_machine *machine,
+                                   uint64_t now_ns)
+{
+    if (!source->serves)
+        return (struct dev_reading){.time_ns = now_ns, .why = DEV_NO_SOURCE};
+    struct dev_reading reading = source->kind->read(source, machine, now_ns);
+    if (reading.why == DEV_PRESENT)
+        source->why[0] = '\0';
+    return reading;
+}
+
+void gov_source_close(struct gov_source *source)
+{
+    if (source->kind && source->kind->close)
+        source->kind->close(source);
+    source->serves = false;
+}
+
+struct dev_reading gov_present(double value, uint64_t time_ns)
+{
+    return (struct dev_reading){.value = value, .time_ns = time_ns, .why = DEV_PRESENT};
+}
+
+struct dev_reading gov_absent(struct gov_source *source, enum dev_absence why, uint64_t time_ns,
+                              const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(source->why, sizeof source->why, fmt, ap);
+    va_end(ap);
+    return (struct dev_reading){.time_ns = time_ns, .why = why};
+}
+
+bool gov_not_here(struct gov_source *source, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(source->why, sizeof source->why, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+unsigned gov_item(const char *word, const char *const *names, unsigned n)
+{
+    unsigned i = 0;
+    while (i < n && strcmp(word, names[i]) != 0)
+        i++;
+    return i;
+}
+
+int gov_file_text(const char *dir, const char *name, char *text, size_t size)
+{
+    char path[GOV_PATH + 64];
+    text[0] = '\0';
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return -ENAMETOOLONG;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    ssize_t got = read(fd, text, size - 1);
+    int rc = got < 0 ? -errno : 0;
+    close(fd);
+    if (rc)
+        return rc;
+    text[got] = '\0';
+    if (got > 0 && text[got - 1] == '\n')
+        text[got - 1] = '\0';
+    return 0;
+}
+
+int gov_file_number(const char *dir, const char *name, long long *value)
+{
+    char text[48], *end;
+    int rc = gov_file_text(dir, name, text, sizeof text);
+    if (rc)
+        return rc;
+    errno = 0;
+    *value = strtoll(text, &end, 10);
+    return errno || end == text || *end ? -EINVAL : 0;
+}
