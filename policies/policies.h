@@ -1,6 +1,6 @@
-/* policies: pure decisions. A policy file becomes a struct pol_policy; a decision is a pure function of
- * (policy, state, readings, time): no I/O, no clock, no allocation in a step. Live governor and
- * simulator both call pol_decide and nothing else to decide. */
+/* policies: pure decisions. A policy file becomes a struct pol_policy; a decision is a pure
+ * function of (policy, state, readings, time): no I/O, no clock, no allocation in a step. Live
+ * governor and simulator both call pol_decide and nothing else to decide. */
 #ifndef POL_POLICIES_H
 #define POL_POLICIES_H
 
@@ -17,10 +17,10 @@ enum {
 
 /* A rung of a ladder as the file has it; engine/ resolves it against a pack. */
 struct pol_point {
-    char name[POL_NAME];     /* unique in the ladder: "w4a16", "w4a16@1t", "w4a16-r90@1t,4tok/s" */
-    char point[POL_NAME];    /* "w8a8", "w4a16-r80", "pause" */
-    char prefill[POL_NAME];  /* variant for prefill, "" = the point's own */
-    unsigned threads;        /* 0 = all */
+    char name[POL_NAME];      /* unique in the ladder: "w4a16", "w4a16@1t", "w4a16-r90@1t,4tok/s" */
+    char point[POL_NAME];     /* "w8a8", "w4a16-r80", "pause" */
+    char prefill[POL_NAME];   /* variant for prefill, "" = the point's own */
+    unsigned threads;         /* 0 = all */
     double tokens_per_second; /* 0 = unpaced */
     bool pause;
 };
@@ -50,9 +50,9 @@ struct pol_trip {
     bool above;                   /* true: value > threshold trips; false: value < threshold */
     double threshold, hysteresis; /* in the unit's base; hysteresis is a delta on the safe side */
     double for_s;                 /* must hold this long first */
-    bool when_discharging;        /* only counts while power.source is the battery */
+    bool when_discharging;        /* only counts while running from the battery */
     enum pol_governor governor;
-    unsigned lowest, highest;     /* range of states it may request */
+    unsigned lowest, highest; /* range of states it may request */
 };
 
 /* Immutable once loaded; flat, so that it may be copied and compared. */
@@ -63,17 +63,19 @@ struct pol_policy {
     struct pol_point states[POL_MAX_STATES]; /* the ladder, 0 = best */
     struct pol_sensor sensors[POL_MAX_SENSORS];
     struct pol_trip trips[POL_MAX_TRIPS];
-    int discharging_sensor;  /* index of battery.power or battery.discharging, -1 = none */
-    unsigned failsafe;       /* state */
+    int discharging_sensor; /* index of battery.discharging, -1 = no trip asks for it */
+    int power_sensor;  /* index of battery.power, whose sign tells when the former has no value */
+    unsigned failsafe; /* state */
 };
 
 /* ---- loading ------------------------------------------------------------------------------- */
 
 struct pol_file; /* the merged policies of one or more files */
 
-/* Reads and merges files, later ones override earlier ones by name. Errors: file:line:column, what was
- * expected, the nearest known name. */
-int pol_file_load(struct pol_file **file, const char *const *paths, size_t n, struct ert_error *err);
+/* Reads and merges files, later ones override earlier ones by name. Errors: file:line:column, what
+ * was expected, the nearest known name. */
+int pol_file_load(struct pol_file **file, const char *const *paths, size_t n,
+                  struct ert_error *err);
 /* The same from memory; name is what errors call it. */
 int pol_file_parse(struct pol_file **file, const char *name, const char *text, size_t size,
                    struct ert_error *err);
@@ -84,27 +86,34 @@ const char *pol_file_name(const struct pol_file *file, size_t i);
  * (n_auto of them, best first; 0 = refused with what to do). Unknown names list the known ones. */
 int pol_compile(const struct pol_file *file, const char *name, const struct pol_point *auto_ladder,
                 size_t n_auto, struct pol_policy *policy, struct ert_error *err);
-/* The compiled policy as YAML text a person can read and load again; *text is the caller's to free. */
+/* The compiled policy as YAML text a person can read and load again; *text is the caller's to free.
+ */
 int pol_show(const struct pol_policy *policy, char **text, struct ert_error *err);
 
 /* ---- deciding ------------------------------------------------------------------------------ */
 
 /* Everything a decision remembers. Zero it with pol_state_init. Plain data. */
 struct pol_state {
-    unsigned state;              /* current state of the ladder */
-    uint64_t changed_ns;         /* when it last changed */
+    unsigned state;      /* current state of the ladder */
+    uint64_t changed_ns; /* when it last changed */
+    bool has_changed;    /* dwell counts from changed_ns only once this is set */
+    int trip;            /* the trip that decided the current state, -1 = none */
+    uint64_t now_ns;     /* time of the last decision */
     uint64_t decisions;
     struct pol_trip_state {
-        bool active;             /* tripped, with hysteresis */
-        bool held;               /* condition true now, waiting for for_s */
-        uint64_t since_ns;       /* start of held */
-        unsigned request;        /* state it asks for while active */
+        bool active;       /* tripped, with hysteresis */
+        bool held;         /* condition true now, waiting for for_s */
+        uint64_t since_ns; /* start of held */
+        unsigned request;  /* state it asks for while active */
     } trips[POL_MAX_TRIPS];
     struct pol_sensor_state {
-        struct dev_reading last;  /* last valid reading */
-        double last_raw;          /* for the stuck test */
-        uint64_t raw_since_ns;    /* since when the raw value has been the same */
+        struct dev_reading last; /* last valid reading */
+        double last_raw;         /* for the stuck test */
+        uint64_t raw_since_ns;   /* since when the raw value has been the same */
         bool has_last, has_raw;
+        enum dev_absence why; /* as the last decision judged it */
+        bool fresh, falling;  /* the last sample was new; it lay below the one before */
+        bool rising;          /* above the one before */
     } sensors[POL_MAX_SENSORS];
 };
 void pol_state_init(struct pol_state *state, const struct pol_policy *policy);
@@ -112,14 +121,14 @@ void pol_state_init(struct pol_state *state, const struct pol_policy *policy);
 struct pol_decision {
     unsigned state, previous;
     bool changed;
-    int trip;                   /* index of the trip that decided, -1 = none */
-    bool release_memory;        /* a memory trip is active: the L planes may be dropped */
-    char reason[POL_REASON];    /* in words: "temp.cpu 71.2C above 70C (warm)" */
+    int trip;                /* index of the trip that decided, -1 = none */
+    bool release_memory;     /* a memory trip is active: the L planes may be dropped */
+    char reason[POL_REASON]; /* in words: "temp.cpu 71.2C above 70C (warm)" */
 };
 
-/* One decision. raw[i] is the reading of policy->sensors[i] as the source gave it; validation (range,
- * freshness, stuck, rate) happens here, purely. now_ns must not fall; if it does it counts as equal to
- * the last. */
+/* One decision. raw[i] is the reading of policy->sensors[i] as the source gave it; validation
+ * (range, freshness, stuck, rate) happens here, purely. now_ns must not fall; if it does it counts
+ * as equal to the last. */
 void pol_decide(const struct pol_policy *policy, struct pol_state *state, uint64_t now_ns,
                 const struct dev_reading *raw, struct pol_decision *decision);
 /* The reading as the last decision judged it (value or reason). */

@@ -1,5 +1,5 @@
-/* sim: a policy against recorded traces, on a virtual clock, through the very decision code that the
- * live governor calls. Deterministic. */
+/* sim: a policy against recorded traces, on a virtual clock, through the very decision code that
+ * the live governor calls. Deterministic. */
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
 
@@ -18,29 +18,31 @@ struct sim_result {
     size_t n_sensors;
     struct sim_peak {
         char sensor[DEV_NAME];
-        double min, max;   /* of valid readings; NaN if there were none */
-        uint64_t missing;  /* decisions without a value */
+        double min, max;      /* of valid readings; NaN if there were none */
+        uint64_t missing;     /* decisions without a value */
         enum dev_absence why; /* the last reason */
     } sensors[POL_MAX_SENSORS];
-    struct sim_change {    /* every change of state, in order; the caller frees */
+    struct sim_change { /* every change of state, in order; the caller frees */
         double time_s;
         unsigned from, to;
         char reason[POL_REASON];
-    } *changes;
+    } * changes;
 };
 
 /* Open loop: one decision every poll from time 0 to the end of the trace. */
 int sim_replay(const struct dev_trace *trace, const struct pol_policy *policy,
                struct sim_result *result, struct ert_error *err);
-/* Replays the journaled inputs of a live run: the same decisions at the same times. Compares with the
- * journaled decisions; the first difference is ERT_E_CHECK with line, expected and got. */
+/* Replays the journaled inputs of a live run: the same decisions at the same times. Compares with
+ * the journaled decisions; the first difference is ERT_E_CHECK with line, expected and got. */
 int sim_replay_journal(const char *journal_path, struct sim_result *result, struct ert_error *err);
 void sim_result_release(struct sim_result *result);
 
 /* The text summary (also the golden format): stable, a diff a person can read. Caller frees. */
 int sim_summary_text(const struct sim_result *result, char **text, struct ert_error *err);
 json_t *sim_summary_json(const struct sim_result *result); /* NULL if out of memory */
-/* ERT_E_CHECK with the first differing line if the summary is not byte for byte the golden file's. */
-int sim_check_golden(const struct sim_result *result, const char *golden_path, struct ert_error *err);
+/* ERT_E_CHECK with the first differing line if the summary is not byte for byte the golden file's.
+ */
+int sim_check_golden(const struct sim_result *result, const char *golden_path,
+                     struct ert_error *err);
 
 #endif

@@ -1,0 +1,300 @@
+#include "policies/file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A policy being compiled from an entry. */
+struct compile {
+    const struct pol_file *file;
+    const struct pol_entry *entry;
+    struct pol_policy *policy;
+    struct ert_error *err;
+};
+
+#define FAIL_AT(where, err, code, fmt, ...)                                                        \
+    ert_fail(err, code, "%.80s:%zu:%zu: " fmt, (where).file, (where).line, (where).column,         \
+             __VA_ARGS__)
+
+/* The entry of that name among n of them. */
+static const void *named(void *const *entries, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(entries[i], name))
+            return entries[i];
+    return NULL;
+}
+
+static const char *nearest(void *const *entries, size_t n, const char *name)
+{
+    const char *names[POL_MAX_ENTRIES];
+    for (size_t i = 0; i < n; i++)
+        names[i] = entries[i];
+    return ert_nearest_name(name, names, n);
+}
+
+/* ---- sensors ------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *signal, *source;
+} default_sources[] = {
+#define D(signal, source) {signal, source},
+#include "policies/sources_default.def"
+#undef D
+};
+
+static void use_default_sources(struct pol_sensor *sensor)
+{
+    for (size_t i = 0; i < sizeof default_sources / sizeof *default_sources; i++)
+        if (!strcmp(default_sources[i].signal, sensor->name) && sensor->n_sources < POL_MAX_SOURCES)
+            strcpy(sensor->sources[sensor->n_sources++], default_sources[i].source);
+}
+
+static int find_sensor(const struct pol_policy *policy, const char *name)
+{
+    for (size_t i = 0; i < policy->n_sensors; i++)
+        if (!strcmp(policy->sensors[i].name, name))
+            return (int)i;
+    return -1;
+}
+
+/* Index of the sensor in the policy, where it is added if it is not there yet. */
+static int want_sensor(struct compile *c, const char *name, struct pol_where where, int *index)
+{
+    struct pol_policy *p = c->policy;
+    *index = find_sensor(p, name);
+    if (*index >= 0)
+        return 0;
+    if (p->n_sensors == POL_MAX_SENSORS)
+        return FAIL_AT(where, c->err, ERT_E_RANGE, "policy '%s' needs more than %d sensors",
+                       p->name, POL_MAX_SENSORS);
+    struct pol_sensor *sensor = &p->sensors[p->n_sensors];
+    const struct pol_sensor *given = named(c->file->sensors, c->file->n_sensors, name);
+    if (given) {
+        memcpy(sensor, given, sizeof *sensor);
+    } else {
+        strcpy(sensor->name, name);
+        sensor->signal = dev_signal_find(name);
+        sensor->missing_state = -1;
+        sensor->stale_s = sensor->signal->stale_s;
+        use_default_sources(sensor);
+    }
+    *index = (int)p->n_sensors++;
+    return 0;
+}
+
+/* Battery state for trips with `when: discharging`. */
+static int want_discharging(struct compile *c)
+{
+    struct pol_policy *p = c->policy;
+    p->discharging_sensor = p->power_sensor = -1;
+    bool asked = false;
+    for (size_t i = 0; i < p->n_trips; i++)
+        asked = asked || p->trips[i].when_discharging;
+    if (!asked)
+        return 0;
+    int rc = want_sensor(c, "battery.discharging", c->entry->where, &p->discharging_sensor);
+    return rc ? rc : want_sensor(c, "battery.power", c->entry->where, &p->power_sensor);
+}
+
+static int compile_missing(struct compile *c)
+{
+    struct pol_policy *p = c->policy;
+    for (size_t i = 0; i < c->entry->n_missing; i++) {
+        const struct pol_missing *missing = &c->entry->missing[i];
+        int index = find_sensor(p, missing->sensor);
+        if (missing->state < 0 && index < 0)
+            continue;
+        if (missing->state >= (int)p->n_states)
+            return FAIL_AT(missing->where, c->err, ERT_E_RANGE,
+                           "on-missing: state %d, but the ladder ends at state %zu", missing->state,
+                           p->n_states - 1);
+        int rc = want_sensor(c, missing->sensor, missing->where, &index);
+        if (rc)
+            return rc;
+        p->sensors[index].missing_state = missing->state;
+    }
+    return 0;
+}
+
+/* ---- trips --------------------------------------------------------------------------------- */
+
+static int compile_trip(struct compile *c, const struct pol_trip_entry *entry)
+{
+    struct pol_policy *p = c->policy;
+    struct pol_trip *trip = &p->trips[p->n_trips];
+    unsigned last = (unsigned)p->n_states - 1;
+    int sensor;
+    memcpy(trip, &entry->trip, sizeof *trip);
+    if (entry->to_max)
+        trip->highest = last;
+    /* How long the catalog's ladder is, nobody knew when the policy was written. */
+    if (!strcmp(c->entry->ladder, "auto")) {
+        trip->lowest = trip->lowest < last ? trip->lowest : last;
+        trip->highest = trip->highest < last ? trip->highest : last;
+    }
+    if (trip->lowest > last || trip->highest > last)
+        return FAIL_AT(entry->where, c->err, ERT_E_RANGE,
+                       "trip '%s' asks for state %u, but the ladder '%s' ends at state %u",
+                       trip->name, trip->lowest > last ? trip->lowest : trip->highest,
+                       c->entry->ladder, last);
+    int rc = want_sensor(c, entry->sensor, entry->where, &sensor);
+    if (rc)
+        return rc;
+    trip->sensor = (unsigned)sensor;
+    p->n_trips++;
+    return 0;
+}
+
+/* ---- ladder -------------------------------------------------------------------------------- */
+
+static int compile_ladder(struct compile *c, const struct pol_point *auto_ladder, size_t n_auto)
+{
+    struct pol_policy *p = c->policy;
+    const char *name = c->entry->ladder;
+    const struct pol_ladder *ladder = named(c->file->ladders, c->file->n_ladders, name);
+    if (!strcmp(name, "auto")) {
+        if (n_auto == 0 || n_auto > POL_MAX_STATES)
+            return FAIL_AT(
+                c->entry->where, c->err, ERT_E_MISSING,
+                "policy '%s' has 'ladder: auto', which needs a model whose catalog gives 1 "
+                "to %d points (here %zu); name a ladder instead",
+                p->name, POL_MAX_STATES, n_auto);
+        memcpy(p->states, auto_ladder, n_auto * sizeof *auto_ladder);
+        p->n_states = n_auto;
+        return 0;
+    }
+    if (!ladder) {
+        const char *near = nearest(c->file->ladders, c->file->n_ladders, name);
+        return FAIL_AT(c->entry->where, c->err, ERT_E_MISSING, "policy '%s': no ladder '%s'%s%s%s",
+                       p->name, name, near ? ", did you mean '" : "", near ? near : "",
+                       near ? "'?" : "");
+    }
+    memcpy(p->states, ladder->points, ladder->n * sizeof *ladder->points);
+    p->n_states = ladder->n;
+    return 0;
+}
+
+/* A rung by its name, else the first of that point; -1 if there is none. */
+static int find_rung(const struct pol_policy *p, const char *name)
+{
+    for (size_t i = 0; i < p->n_states; i++)
+        if (!strcmp(p->states[i].name, name))
+            return (int)i;
+    for (size_t i = 0; i < p->n_states; i++)
+        if (!strcmp(p->states[i].point, name))
+            return (int)i;
+    return -1;
+}
+
+static int compile_failsafe(struct compile *c)
+{
+    struct pol_policy *p = c->policy;
+    const char *names[POL_MAX_STATES];
+    for (size_t i = 0; i < p->n_states; i++) {
+        names[i] = p->states[i].name;
+        if (!p->states[i].pause)
+            p->failsafe = (unsigned)i;
+    }
+    if (!*c->entry->failsafe)
+        return 0;
+    int state = find_rung(p, c->entry->failsafe);
+    if (state < 0) {
+        const char *near = ert_nearest_name(c->entry->failsafe, names, p->n_states);
+        return FAIL_AT(c->entry->failsafe_where, c->err, ERT_E_MISSING,
+                       "failsafe: no point '%s' in ladder '%s'%s%s%s", c->entry->failsafe,
+                       c->entry->ladder, near ? ", did you mean '" : "", near ? near : "",
+                       near ? "'?" : "");
+    }
+    p->failsafe = (unsigned)state;
+    return 0;
+}
+
+/* ---- the policy ---------------------------------------------------------------------------- */
+
+static int compile_entry(struct compile *c, const struct pol_point *auto_ladder, size_t n_auto)
+{
+    struct pol_policy *p = c->policy;
+    memset(p, 0, sizeof *p); /* padding too: policies may be compared as bytes */
+    strcpy(p->name, c->entry->name);
+    p->poll_s = c->entry->poll_s;
+    p->dwell_down_s = c->entry->dwell_down_s;
+    p->dwell_up_s = c->entry->dwell_up_s;
+    int rc = compile_ladder(c, auto_ladder, n_auto);
+    for (size_t i = 0; !rc && i < c->entry->n_trips; i++)
+        rc = compile_trip(c, &c->entry->trips[i]);
+    if (!rc)
+        rc = want_discharging(c);
+    if (!rc)
+        rc = compile_missing(c);
+    return rc ? rc : compile_failsafe(c);
+}
+
+static const struct pol_entry *find_entry(const struct pol_file *file, const char *name)
+{
+    const struct pol_entry *entry = named(file->entries, file->n_entries, name);
+    for (size_t i = 0; !entry && i < file->n_entries; i++) {
+        const struct pol_entry *e = file->entries[i];
+        for (size_t a = 0; a < e->n_aliases; a++)
+            if (!strcmp(e->aliases[a], name))
+                entry = e;
+    }
+    return entry;
+}
+
+/* "performance, balanced, power-saver (battery-saver)" */
+static void list_entries(const struct pol_file *file, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < file->n_entries && n < size; i++) {
+        const struct pol_entry *e = file->entries[i];
+        n += (size_t)snprintf(text + n, size - n, "%s%s", i ? ", " : "", e->name);
+        for (size_t a = 0; a < e->n_aliases && n < size; a++)
+            n += (size_t)snprintf(text + n, size - n, " (%s)", e->aliases[a]);
+    }
+}
+
+int pol_compile(const struct pol_file *file, const char *name, const struct pol_point *auto_ladder,
+                size_t n_auto, struct pol_policy *policy, struct ert_error *err)
+{
+    struct compile c = {file, find_entry(file, name), policy, err};
+    if (!c.entry) {
+        char known[300];
+        list_entries(file, known, sizeof known);
+        return ert_fail(err, ERT_E_MISSING, "no policy '%.60s'; known are: %s", name,
+                        *known ? known : "none");
+    }
+    return compile_entry(&c, auto_ladder, n_auto);
+}
+
+/* Stands in for a catalog's ladder while a file is checked without a model. */
+static const struct pol_point some_ladder[POL_MAX_STATES] = {{.name = "w8a8", .point = "w8a8"}};
+
+static int check_aliases(const struct pol_file *file, const struct pol_entry *entry,
+                         struct ert_error *err)
+{
+    for (size_t a = 0; a < entry->n_aliases; a++) {
+        const struct pol_entry *other = find_entry(file, entry->aliases[a]);
+        if (other != entry)
+            return FAIL_AT(entry->where, err, ERT_E_FORMAT,
+                           "policy '%s': its alias '%s' already means policy '%s'", entry->name,
+                           entry->aliases[a], other->name);
+    }
+    return 0;
+}
+
+int pol_file_check(const struct pol_file *file, struct ert_error *err)
+{
+    struct pol_policy *policy = malloc(sizeof *policy);
+    if (!policy)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory for a policy");
+    int rc = 0;
+    for (size_t i = 0; !rc && i < file->n_entries; i++) {
+        struct compile c = {file, file->entries[i], policy, err};
+        rc = check_aliases(file, c.entry, err);
+        if (!rc && (strcmp(c.entry->ladder, "auto") != 0 || !*c.entry->failsafe))
+            rc = compile_entry(&c, some_ladder, POL_MAX_STATES);
+    }
+    free(policy);
+    return rc;
+}

@@ -1,0 +1,68 @@
+/* Inside policies/: what load.c reads from YAML and compile.c turns into struct pol_policy. */
+#ifndef POL_FILE_H
+#define POL_FILE_H
+
+#include "policies/policies.h"
+
+enum {
+    POL_MAX_ALIASES = 8,
+    POL_MAX_ENTRIES = 64, /* of sensors, of ladders and of policies in all files together */
+    POL_MAX_FILES = 64,
+};
+
+/* Where something was written, for errors found after merging. */
+struct pol_where {
+    const char *file; /* owned by the pol_file */
+    size_t line, column;
+};
+
+struct pol_ladder {
+    char name[POL_NAME];
+    struct pol_where where;
+    size_t n;
+    struct pol_point points[POL_MAX_STATES];
+};
+
+struct pol_trip_entry {
+    struct pol_trip trip; /* sensor is not set yet */
+    char sensor[DEV_NAME];
+    bool to_max; /* states: a..max */
+    struct pol_where where;
+};
+
+struct pol_missing {
+    char sensor[DEV_NAME];
+    int state; /* -1 = ignore */
+    struct pol_where where;
+};
+
+struct pol_entry {
+    char name[POL_NAME];
+    struct pol_where where;
+    size_t n_aliases, n_trips, n_missing;
+    char aliases[POL_MAX_ALIASES][POL_NAME];
+    char ladder[POL_NAME]; /* "auto" = from the catalog */
+    double poll_s, dwell_down_s, dwell_up_s;
+    struct pol_trip_entry trips[POL_MAX_TRIPS];
+    struct pol_missing missing[POL_MAX_SENSORS];
+    char failsafe[POL_NAME]; /* "" = the worst rung that still generates */
+    struct pol_where failsafe_where;
+};
+
+/* Entries are on the heap; a later one replaces an earlier one of the same name, which is the first
+ * field of each. */
+struct pol_file {
+    char *names[POL_MAX_FILES];
+    size_t n_names, n_sensors, n_ladders, n_entries;
+    void *sensors[POL_MAX_ENTRIES]; /* struct pol_sensor */
+    void *ladders[POL_MAX_ENTRIES]; /* struct pol_ladder */
+    void *entries[POL_MAX_ENTRIES]; /* struct pol_entry */
+};
+
+/* Reads one YAML text into file (load.c). */
+int pol_load_text(struct pol_file *file, const char *name, const char *text, size_t size,
+                  struct ert_error *err);
+/* Every reference of every policy leads somewhere (compile.c). */
+int pol_file_check(const struct pol_file *file, struct ert_error *err);
+
+#endif

@@ -1,0 +1,40 @@
+/* Inside policies/: the steps of one decision, in the order decide.c takes them. */
+#ifndef POL_INNER_H
+#define POL_INNER_H
+
+#include "policies/policies.h"
+
+static inline uint64_t pol_ns(double seconds)
+{
+    return (uint64_t)(seconds * 1e9 + 0.5);
+}
+
+/* Time from then to now; 0 if then lies ahead. */
+static inline uint64_t pol_elapsed_ns(uint64_t now_ns, uint64_t then_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
+/* Judges one raw reading and remembers it (validate.c). */
+void pol_validate(const struct pol_sensor *sensor, struct pol_sensor_state *state, uint64_t now_ns,
+                  struct dev_reading raw);
+
+/* No valid reading now, and the last one is too old to stand in. */
+bool pol_is_silent(const struct pol_sensor *sensor, const struct pol_sensor_state *state,
+                   uint64_t now_ns);
+
+/* The value v is past the threshold / back on the safe side of the hysteresis. */
+bool pol_is_tripped(const struct pol_trip *trip, double v);
+bool pol_is_clear(const struct pol_trip *trip, double v);
+
+/* What a decision weighed: the state wanted, and the trip or the missing sensor that wants it. */
+struct pol_want {
+    unsigned state;
+    int trip, missing; /* -1 = none */
+};
+
+/* Says in words why (reason.c). before is the trip that decided the state before this decision. */
+void pol_give_reason(const struct pol_policy *policy, const struct pol_state *state,
+                     const struct pol_want *want, int before, struct pol_decision *decision);
+
+#endif

@@ -1,0 +1,157 @@
+#include "policies/policies.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A double-quoted YAML scalar. */
+static void show_text(FILE *f, const char *text)
+{
+    fputc('"', f);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            fputc('\\', f);
+        fputc(*text, f);
+    }
+    fputc('"', f);
+}
+
+/* The fewest digits that read back as the same double, and the unit. */
+static void show_quantity(FILE *f, double value, enum ert_unit unit)
+{
+    char text[32];
+    double back = value + 1;
+    for (int digits = 6; digits <= 17 && back != value; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (ert_parse_double(text, &back, NULL))
+            back = value + 1;
+    }
+    fprintf(f, "%s%s", text, ert_unit_name(unit));
+}
+
+static void show_sensor(FILE *f, const struct pol_sensor *sensor)
+{
+    fputs("  ", f);
+    show_text(f, sensor->name);
+    fputs(": {sources: [", f);
+    for (size_t i = 0; i < sensor->n_sources; i++) {
+        fputs(i ? ", " : "", f);
+        show_text(f, sensor->sources[i]);
+    }
+    fputs("], stale: ", f);
+    show_quantity(f, sensor->stale_s, ERT_UNIT_SECOND);
+    if (sensor->stuck_s > 0) {
+        fputs(", stuck: ", f);
+        show_quantity(f, sensor->stuck_s, ERT_UNIT_SECOND);
+    }
+    fputs("}\n", f);
+}
+
+/* Signals without a built-in source have none to show: `sensors:` lists those that have. */
+static void show_sensors(FILE *f, const struct pol_policy *policy)
+{
+    bool any = false;
+    for (size_t i = 0; i < policy->n_sensors; i++) {
+        if (policy->sensors[i].n_sources == 0)
+            continue;
+        fputs(any ? "" : "sensors:\n", f);
+        any = true;
+        show_sensor(f, &policy->sensors[i]);
+    }
+}
+
+static void show_point(FILE *f, const struct pol_point *p)
+{
+    fputs("    - {point: ", f);
+    show_text(f, p->point);
+    if (p->threads)
+        fprintf(f, ", threads: %u", p->threads);
+    if (p->tokens_per_second > 0) {
+        fputs(", tokens-per-second: ", f);
+        show_quantity(f, p->tokens_per_second, ERT_UNIT_NONE);
+    }
+    if (*p->prefill) {
+        fputs(", prefill: ", f);
+        show_text(f, p->prefill);
+    }
+    fputs(", name: ", f);
+    show_text(f, p->name);
+    fputs("}\n", f);
+}
+
+static void show_trip(FILE *f, const struct pol_policy *policy, const struct pol_trip *trip)
+{
+    const struct pol_sensor *sensor = &policy->sensors[trip->sensor];
+    fputs("      - {name: ", f);
+    show_text(f, trip->name);
+    fputs(", sensor: ", f);
+    show_text(f, sensor->name);
+    fprintf(f, ", %s: ", trip->above ? "above" : "below");
+    show_quantity(f, trip->threshold, sensor->signal->unit);
+    fputs(", hysteresis: ", f);
+    show_quantity(f, trip->hysteresis, sensor->signal->unit);
+    if (trip->for_s > 0) {
+        fputs(", for: ", f);
+        show_quantity(f, trip->for_s, ERT_UNIT_SECOND);
+    }
+    fprintf(f, "%s, governor: %s, states: %u..%u}\n",
+            trip->when_discharging ? ", when: discharging" : "", pol_governor_name(trip->governor),
+            trip->lowest, trip->highest);
+}
+
+static void show_missing(FILE *f, const struct pol_policy *policy)
+{
+    bool any = false;
+    for (size_t i = 0; i < policy->n_sensors; i++) {
+        const struct pol_sensor *sensor = &policy->sensors[i];
+        if (sensor->missing_state < 0)
+            continue;
+        fputs(any ? "" : "    on-missing:\n", f);
+        any = true;
+        fputs("      ", f);
+        show_text(f, sensor->name);
+        fprintf(f, ": state %d\n", sensor->missing_state);
+    }
+}
+
+static void show_policy(FILE *f, const struct pol_policy *policy)
+{
+    fputs("policies:\n  ", f);
+    show_text(f, policy->name);
+    fputs(":\n    ladder: \"states\"\n    poll: ", f);
+    show_quantity(f, policy->poll_s, ERT_UNIT_SECOND);
+    if (policy->n_trips)
+        fputs("\n    trips:", f);
+    fputc('\n', f);
+    for (size_t i = 0; i < policy->n_trips; i++)
+        show_trip(f, policy, &policy->trips[i]);
+    fputs("    dwell: {down: ", f);
+    show_quantity(f, policy->dwell_down_s, ERT_UNIT_SECOND);
+    fputs(", up: ", f);
+    show_quantity(f, policy->dwell_up_s, ERT_UNIT_SECOND);
+    fputs("}\n", f);
+    show_missing(f, policy);
+    fputs("    failsafe: ", f);
+    show_text(f, policy->states[policy->failsafe].name);
+    fputc('\n', f);
+}
+
+int pol_show(const struct pol_policy *policy, char **text, struct ert_error *err)
+{
+    size_t size;
+    *text = NULL;
+    FILE *f = open_memstream(text, &size);
+    if (!f)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory to show policy '%s'", policy->name);
+    fputs("edgert: 1\n", f);
+    show_sensors(f, policy);
+    fputs("ladders:\n  \"states\":\n", f);
+    for (size_t i = 0; i < policy->n_states; i++)
+        show_point(f, &policy->states[i]);
+    show_policy(f, policy);
+    bool failed = ferror(f) != 0;
+    if (fclose(f) == 0 && !failed)
+        return 0;
+    free(*text);
+    *text = NULL;
+    return ert_fail(err, ERT_E_NOMEM, "out of memory to show policy '%s'", policy->name);
+}
