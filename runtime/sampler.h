@@ -9,7 +9,8 @@ struct rt_sampler_config {
     uint32_t top_k;       /* 0 = off */
     float top_p;          /* 1 = off */
     float min_p;          /* 0 = off */
-    float repeat_penalty; /* 1 = off; logits of recent tokens divided (positive) or multiplied by it */
+    float repeat_penalty; /* 1 = off; logits of recent tokens divided (positive) or multiplied by it
+                           */
     uint32_t repeat_last; /* how many tokens back */
     uint64_t seed;
 };
