@@ -1,8 +1,10 @@
-/* kernels: one table, operation x ISA. The scalar column is the definition (docs/pack-format.md,
- * "Arithmetic"); every other column must give the same bits for the matrix products (no fused
- * multiply-add there) and stay within the bound stated per operation elsewhere.
+/* kernels: one table, operation x ISA (kernels.def). The scalar column is the definition
+ * (docs/pack-format.md, "Arithmetic"); every other column must give the same bits for quantization
+ * and the matrix products (no fused multiply-add there) and stay within the bound stated per type
+ * elsewhere. The bounds hold for finite inputs; u = 2^-23.
  *
- * Nothing here allocates, blocks or knows threads. Pointers need no alignment unless stated. */
+ * Nothing here allocates, blocks or knows threads. Weights need no alignment, the other arrays only
+ * that of their type. */
 #ifndef RT_KERNELS_H
 #define RT_KERNELS_H
 
@@ -15,15 +17,18 @@ enum { RT_COLS = 4 }; /* activation columns one call of a matrix kernel may take
 
 /* Quantized activations of n_cols columns (tokens), each of `groups` groups of 32.
  * a16 keeps q as int16_t[32] per group in the order 0 2 1 3, 4 6 5 7, ... (so that a pair of 16-bit
- * weights masked out of a 32-bit word meets its pair of activations); a8 keeps int8_t[32] in order. */
+ * weights masked out of a 32-bit word meets its pair of activations); a8 keeps int8_t[32] in order.
+ */
 struct rt_acts {
-    void *q;        /* int16_t or int8_t [n_cols][groups][32] */
-    float *scale;   /* [n_cols][groups] */
-    int32_t *sum;   /* [n_cols][groups] */
+    void *q;         /* int16_t or int8_t [n_cols][groups][32] */
+    float *scale;    /* [n_cols][groups] */
+    int32_t *sum;    /* [n_cols][groups] */
     uint32_t groups; /* stride between columns, in groups */
 };
 
-/* Accumulators of one tile: float acc[n_cols][2][16], acc_d then acc_m; added to, not cleared. */
+/* n_groups consecutive blocks of one tile (h; l likewise, not read by w4) against columns col ..
+ * col + n_cols - 1 (1 to RT_COLS) of x from group `group` on. Accumulators of the tile: float
+ * acc[n_cols][2][16], acc_d then acc_m; added to, not cleared. */
 typedef void rt_dot_fn(const uint8_t *h, const uint8_t *l, uint32_t n_groups,
                        const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,
                        float *acc);
@@ -34,33 +39,40 @@ typedef void rt_outlier_fn(const uint8_t *block, const struct rt_acts *x, uint32
  * acc[n_cols][16] is added to. */
 typedef void rt_dot_f32_fn(const float *w, uint32_t n_groups, const float *x, uint32_t stride,
                            uint32_t n_cols, float *acc);
-/* Quantizes one column of n_groups * 32 floats. */
+/* Quantizes one column of n_groups * 32 floats. Defined for every input: a NaN counts as 0, and a
+ * group whose largest magnitude is below 1e-30 or infinite is a zero group. */
 typedef void rt_quantize_fn(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum);
-/* out = x / sqrt(mean(x^2) + eps) * w over n (multiple of 32) values of which n_true are real. */
+/* out = x / sqrt(mean(x^2) + eps) * w over n (multiple of 32) values of which n_true are real.
+ * Within 2 u relative. out may be x. */
 typedef void rt_rmsnorm_fn(const float *x, const float *w, uint32_t n, uint32_t n_true, float eps,
                            float *out);
-/* g = silu(g) * u over n (multiple of 16) values. */
+/* g = silu(g) * u over n (multiple of 16) values. Within 8 u relative + 1e-36 |u|. */
 typedef void rt_swiglu_fn(float *g, const float *u, uint32_t n);
-/* scores[i] = scale * dot(q, keys + i * stride) over dims (multiple of 32), i < n. keys: f16 or f32. */
-typedef void rt_score_fn(const float *q, const void *keys, uint32_t stride, uint32_t n, uint32_t dims,
-                         float scale, float *scores);
-/* out[dims] = sum_i weights[i] * (values + i * stride), i in order. values: f16 or f32. */
+/* scores[i] = scale * dot(q, keys + i * stride) over dims (multiple of 32), i < n. keys: f16 or
+ * f32, stride in elements. A position's score does not depend on n or i. Within dims u |scale| sum
+ * |q k|. */
+typedef void rt_score_fn(const float *q, const void *keys, uint32_t stride, uint32_t n,
+                         uint32_t dims, float scale, float *scores);
+/* out[dims] = sum_i weights[i] * (values + i * stride), i in order, dims a multiple of 32. values:
+ * f16 or f32, stride in elements. Within n u sum |weight value|. */
 typedef void rt_mix_fn(const float *weights, const void *values, uint32_t stride, uint32_t n,
                        uint32_t dims, float *out);
-/* In place: exp(x - max) / sum over n values. */
+/* In place: exp(x - max) / sum over n values. Within 8 u relative + 1e-36. */
 typedef void rt_softmax_fn(float *x, uint32_t n);
-/* n floats (multiple of 32) to f16, round to nearest even. */
+/* n floats (multiple of 32) to f16, round to nearest even. Same bits, but for the payload of a NaN.
+ */
 typedef void rt_to_f16_fn(const float *x, uint32_t n, uint16_t *out);
 
-/* The kernels of one ISA. An operation that an ISA has no version of is filled from the next simpler. */
+/* The kernels of one ISA, all of them callable: kernels.def fills what an ISA has no version of. */
 struct rt_kernels {
     const char *isa; /* "scalar", "avx2" */
-#define K(op, type) rt_##type##_fn *op;
-#include "runtime/kernels/operations.def"
+#define K(op, type, ...) rt_##type##_fn *op;
+#include "runtime/kernels/kernels.def"
 #undef K
 };
 
-/* The best table for this CPU (decided once, read-only afterwards); EDGERT_ISA=scalar asks for less. */
+/* The best table for this CPU. EDGERT_ISA=scalar in the environment asks for less; a name that is
+ * unknown or beyond the CPU changes nothing. Constant as long as the environment is. */
 const struct rt_kernels *rt_kernels_best(void);
 /* The table of ISA i in order of rising capability, NULL past the end or if the CPU lacks it. */
 const struct rt_kernels *rt_kernels_isa(unsigned i);

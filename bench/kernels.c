@@ -1,0 +1,194 @@
+/* GB/s and GMAC/s of every matrix kernel, and ns per value of the others, on every ISA of this CPU.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "runtime/kernels/kernels.h"
+
+enum {
+    GROUPS = 48, /* of a row: the widest matrix of a 135M model, 1536 columns */
+    CACHED_BYTES = 256 * 1024,
+    MEMORY_BYTES = 128 * 1024 * 1024, /* beyond the last-level caches of small machines */
+    BEST_OF = 5,
+    CACHE_PASSES = 64,
+    N_VALUES = 2048,
+    HEAD_DIM = 64,
+};
+
+/* What the kernels read and write, large enough for all of them. */
+struct arena {
+    uint8_t *weights; /* MEMORY_BYTES */
+    struct rt_acts acts;
+    float *x, *out;
+};
+
+typedef void pass_fn(const struct rt_kernels *k, struct arena *a, size_t bytes, uint32_t n_cols);
+
+/* Shortest time of one pass in ns. */
+static double best_ns(pass_fn *pass, const struct rt_kernels *k, struct arena *a, size_t bytes,
+                      uint32_t n_cols)
+{
+    unsigned passes = bytes < MEMORY_BYTES ? CACHE_PASSES : 1;
+    double best = 1e300;
+    for (unsigned i = 0; i < BEST_OF; i++) {
+        uint64_t begin = ert_now_ns();
+        for (unsigned j = 0; j < passes; j++)
+            pass(k, a, bytes, n_cols);
+        double ns = (double)(ert_now_ns() - begin) / passes;
+        best = ns < best ? ns : best;
+    }
+    return best;
+}
+
+/* ---- one pass of each type ----------------------------------------------------------------- */
+
+typedef uint64_t line_of_words __attribute__((vector_size(64)));
+
+static void pass_read(const struct rt_kernels *k, struct arena *a, size_t bytes, uint32_t n_cols)
+{
+    line_of_words sum = {0};
+    (void)k, (void)n_cols;
+    for (size_t i = 0; i < bytes; i += sizeof sum)
+        sum += *(const line_of_words *)(const void *)(a->weights + i);
+    memcpy(a->out, &sum, sizeof sum);
+}
+
+/* Tiles of GROUPS blocks one after another; the L planes follow all H planes. */
+static void pass_dot(rt_dot_fn *dot, struct arena *a, size_t bytes, uint32_t n_cols, bool w8)
+{
+    size_t tile_h = (size_t)GROUPS * PACK_H_BLOCK, tile_l = w8 ? (size_t)GROUPS * PACK_L_BLOCK : 0;
+    size_t n_tiles = bytes / (tile_h + tile_l);
+    const uint8_t *l = a->weights + n_tiles * tile_h;
+    for (size_t t = 0; t < n_tiles; t++)
+        dot(a->weights + t * tile_h, w8 ? l + t * tile_l : NULL, GROUPS, &a->acts, 0, n_cols, 0,
+            a->out);
+}
+
+#define PASS(op, call)                                                                             \
+    static void pass_##op(const struct rt_kernels *k, struct arena *a, size_t bytes,               \
+                          uint32_t n_cols)                                                         \
+    {                                                                                              \
+        (void)bytes, (void)n_cols;                                                                 \
+        call;                                                                                      \
+    }
+
+PASS(dot_w4a16, pass_dot(k->dot_w4a16, a, bytes, n_cols, false))
+PASS(dot_w8a16, pass_dot(k->dot_w8a16, a, bytes, n_cols, true))
+PASS(dot_w8a8, pass_dot(k->dot_w8a8, a, bytes, n_cols, true))
+PASS(outlier_a16, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
+                      k->outlier_a16(a->weights + i, &a->acts, 0, n_cols, a->out))
+PASS(outlier_a8, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
+                     k->outlier_a8(a->weights + i, &a->acts, 0, n_cols, a->out))
+PASS(dot_f32, for (size_t i = 0; i + (size_t)GROUPS * PACK_F32_BLOCK <= bytes;
+                   i += (size_t)GROUPS * PACK_F32_BLOCK)
+                  k->dot_f32((const float *)(const void *)(a->weights + i), GROUPS, a->x,
+                             GROUPS *PACK_GROUP, n_cols, a->out))
+PASS(quantize_a16, k->quantize_a16(a->x, N_VALUES / 32, a->acts.q, a->acts.scale, a->acts.sum))
+PASS(quantize_a8, k->quantize_a8(a->x, N_VALUES / 32, a->acts.q, a->acts.scale, a->acts.sum))
+PASS(rmsnorm, k->rmsnorm(a->x, a->x, N_VALUES, N_VALUES, 1e-5F, a->out))
+PASS(swiglu, k->swiglu(a->out, a->x, N_VALUES))
+PASS(softmax, k->softmax(a->out, N_VALUES))
+PASS(score_f16, k->score_f16(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, 0.125F, a->out))
+PASS(score_f32, k->score_f32(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, 0.125F, a->out))
+PASS(mix_f16, k->mix_f16(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, a->out))
+PASS(mix_f32, k->mix_f32(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, a->out))
+PASS(to_f16, k->to_f16(a->x, N_VALUES, (uint16_t *)(void *)a->out))
+
+/* ---- reports ------------------------------------------------------------------------------- */
+
+/* Weights in a byte of what the kernel reads, by type; 0 where it does not read weights. */
+static double weights_per_byte(const char *op)
+{
+    static const struct {
+        const char *op;
+        double weights_per_byte;
+    } table[] = {
+        {"dot_w4a16", 512. / PACK_H_BLOCK},
+        {"dot_w8a16", 512. / (PACK_H_BLOCK + PACK_L_BLOCK)},
+        {"dot_w8a8", 512. / (PACK_H_BLOCK + PACK_L_BLOCK)},
+        {"outlier_a16", 512. / PACK_OUTLIER},
+        {"outlier_a8", 512. / PACK_OUTLIER},
+        {"dot_f32", 1. / sizeof(float)},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (strcmp(table[i].op, op) == 0)
+            return table[i].weights_per_byte;
+    return 0;
+}
+
+static void report_matrix(const char *op, double per_byte, pass_fn *pass,
+                          const struct rt_kernels *k, struct arena *a)
+{
+    static const size_t sizes[] = {CACHED_BYTES, MEMORY_BYTES};
+    for (unsigned s = 0; s < 2; s++)
+        for (uint32_t n_cols = 1; n_cols <= RT_COLS; n_cols *= 2) {
+            double bytes = (double)sizes[s], ns = best_ns(pass, k, a, sizes[s], n_cols);
+            printf("%-13s %-7s %-7s %u columns %8.2f GB/s %8.2f GMAC/s\n", op, k->isa,
+                   s ? "memory" : "cache", n_cols, bytes / ns, bytes * per_byte * n_cols / ns);
+        }
+}
+
+static void report(const char *op, pass_fn *pass, const struct rt_kernels *k, struct arena *a)
+{
+    double per_byte = weights_per_byte(op);
+    if (per_byte > 0)
+        report_matrix(op, per_byte, pass, k, a);
+    else
+        printf("%-13s %-7s %8.3f ns per value\n", op, k->isa,
+               best_ns(pass, k, a, CACHED_BYTES, 1) / N_VALUES);
+}
+
+static bool arena_init(struct arena *a)
+{
+    size_t values = (size_t)RT_COLS * GROUPS * PACK_GROUP;
+    *a = (struct arena){.weights = aligned_alloc(PACK_PAGE, MEMORY_BYTES),
+                        .acts = {calloc(values, sizeof(int16_t)), calloc(values, sizeof(float)),
+                                 calloc(values, sizeof(int32_t)), GROUPS},
+                        .x = calloc(values, sizeof(float)),
+                        .out = calloc(values, sizeof(float))};
+    if (!a->weights || !a->acts.q || !a->acts.scale || !a->acts.sum || !a->x || !a->out)
+        return false;
+    memset(a->weights, 0x11, MEMORY_BYTES);
+    for (size_t i = 0; i < values; i++)
+        a->x[i] = (float)(i % 17) - 8;
+    return true;
+}
+
+static void arena_release(struct arena *a)
+{
+    free(a->weights);
+    free(a->acts.q);
+    free(a->acts.scale);
+    free(a->acts.sum);
+    free(a->x);
+    free(a->out);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *op;
+        pass_fn *pass;
+    } rows[] = {
+#define K(op, ...) {#op, pass_##op},
+#include "runtime/kernels/kernels.def"
+#undef K
+    };
+    struct arena a;
+    bool ready = arena_init(&a);
+    if (!ready)
+        fprintf(stderr, "kernels: no memory for %d MB of weights\n", MEMORY_BYTES >> 20);
+    for (unsigned s = 0; ready && s < 2; s++) {
+        size_t bytes = s ? MEMORY_BYTES : CACHED_BYTES;
+        printf("%-13s %-7s %-7s %19.2f GB/s\n", "read", "", s ? "memory" : "cache",
+               (double)bytes / best_ns(pass_read, NULL, &a, bytes, 0));
+    }
+    for (size_t row = 0; ready && row < sizeof rows / sizeof rows[0]; row++)
+        for (unsigned i = 0; rt_kernels_isa(i); i++)
+            if (argc < 2 || strcmp(argv[1], rows[row].op) == 0)
+                report(rows[row].op, rows[row].pass, rt_kernels_isa(i), &a);
+    arena_release(&a);
+    return !ready;
+}

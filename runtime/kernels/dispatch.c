@@ -1,0 +1,61 @@
+/* Which column of kernels.def this CPU runs. */
+#include "runtime/kernels/versions.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool cpu_has_scalar(void)
+{
+    return true;
+}
+
+#ifdef __x86_64__
+static bool cpu_has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+#endif
+
+/* In order of rising capability: an ISA is a column of kernels.def and a row here. */
+static const struct {
+    bool (*cpu_has)(void);
+    struct rt_kernels kernels;
+} isas[] = {
+    {cpu_has_scalar,
+     {
+         .isa = "scalar",
+#define K(op, type, scalar, ...) .op = rt_##op##_##scalar,
+#include "runtime/kernels/kernels.def"
+#undef K
+     }},
+#ifdef __x86_64__
+    {cpu_has_avx2,
+     {
+         .isa = "avx2",
+#define K(op, type, scalar, avx2) .op = rt_##op##_##avx2,
+#include "runtime/kernels/kernels.def"
+#undef K
+     }},
+#endif
+};
+
+enum { N_ISAS = sizeof isas / sizeof isas[0] };
+
+const struct rt_kernels *rt_kernels_isa(unsigned i)
+{
+    return i < N_ISAS && isas[i].cpu_has() ? &isas[i].kernels : NULL;
+}
+
+const struct rt_kernels *rt_kernels_best(void)
+{
+    const char *most = getenv("EDGERT_ISA");
+    const struct rt_kernels *best = &isas[0].kernels;
+    for (unsigned i = 0; i < N_ISAS; i++) {
+        if (isas[i].cpu_has())
+            best = &isas[i].kernels;
+        if (most && strcmp(most, isas[i].kernels.isa) == 0)
+            break;
+    }
+    return best;
+}

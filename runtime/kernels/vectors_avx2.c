@@ -1,0 +1,200 @@
+/* Quantization and element-wise vectors for AVX2. */
+#include "runtime/kernels/versions.h"
+
+#include <immintrin.h>
+#include <math.h>
+
+enum { GROUP = PACK_GROUP, LANES = 8, GROUP_VECTORS = GROUP / LANES };
+
+/* ---- quantization: the same bits as scalar.c ------------------------------------------------ */
+
+static __m256 magnitude(__m256 v)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), v);
+}
+
+static float max_of_lanes(__m256 v)
+{
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+static int32_t sum_of_lanes(__m256i v)
+{
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+
+/* One group as integers in q[4]; returns the scale. */
+static float quantize_group(const float *x, int limit, __m256i *q, int32_t *sum)
+{
+    __m256 v[GROUP_VECTORS], largest = _mm256_setzero_ps();
+    __m256i total = _mm256_setzero_si256();
+    for (unsigned i = 0; i < GROUP_VECTORS; i++) {
+        __m256 raw = _mm256_loadu_ps(x + (size_t)i * LANES);
+        v[i] = _mm256_and_ps(raw, _mm256_cmp_ps(raw, raw, _CMP_ORD_Q)); /* a NaN counts as 0 */
+        largest = _mm256_max_ps(largest, magnitude(v[i]));
+    }
+    float amax = max_of_lanes(largest);
+    bool zero = amax < RT_AMAX_MIN || isinf(amax);
+    __m256 inverse = _mm256_set1_ps(zero ? 0 : (float)limit / amax);
+    __m256i most = _mm256_set1_epi32(limit), least = _mm256_set1_epi32(-limit);
+    for (unsigned i = 0; i < GROUP_VECTORS; i++) {
+        q[i] = zero ? _mm256_setzero_si256() : _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+        q[i] = _mm256_max_epi32(least, _mm256_min_epi32(most, q[i]));
+        total = _mm256_add_epi32(total, q[i]);
+    }
+    *sum = sum_of_lanes(total);
+    return zero ? 0 : amax / (float)limit;
+}
+
+/* Packing works within 128-bit lanes; the permutation puts the columns back in order. */
+void rt_quantize_a16_avx2(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum)
+{
+    int16_t *out = q;
+    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, out += GROUP) {
+        __m256i v[GROUP_VECTORS];
+        scale[g] = quantize_group(x, RT_Q16, v, &sum[g]);
+        for (unsigned i = 0; i < GROUP_VECTORS; i++)
+            v[i] = _mm256_shuffle_epi32(v[i], _MM_SHUFFLE(3, 1, 2, 0));
+        for (unsigned i = 0; i < 2; i++) {
+            __m256i packed = _mm256_packs_epi32(v[2 * i], v[2 * i + 1]);
+            packed = _mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0));
+            _mm256_storeu_si256((__m256i *)(out + (size_t)i * GROUP / 2), packed);
+        }
+    }
+}
+
+void rt_quantize_a8_avx2(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    int8_t *out = q;
+    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, out += GROUP) {
+        __m256i v[GROUP_VECTORS];
+        scale[g] = quantize_group(x, RT_Q8, v, &sum[g]);
+        __m256i packed =
+            _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+        _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(packed, order));
+    }
+}
+
+void rt_to_f16_avx2(const float *x, uint32_t n, uint16_t *out)
+{
+    for (uint32_t i = 0; i < n; i += LANES)
+        _mm_storeu_si128((__m128i *)(out + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* ---- norms and activations ------------------------------------------------------------------ */
+
+static double sum_of_doubles(__m256d v)
+{
+    __m128d two = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
+static __m256d low_half(__m256 v)
+{
+    return _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+}
+
+static __m256d high_half(__m256 v)
+{
+    return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+}
+
+void rt_rmsnorm_avx2(const float *x, const float *w, uint32_t n, uint32_t n_true, float eps,
+                     float *out)
+{
+    __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m256 v = _mm256_loadu_ps(x + i);
+        low = _mm256_fmadd_pd(low_half(v), low_half(v), low);
+        high = _mm256_fmadd_pd(high_half(v), high_half(v), high);
+    }
+    double squares = sum_of_doubles(_mm256_add_pd(low, high));
+    __m256 scale = _mm256_set1_ps((float)(1 / sqrt(squares / n_true + (double)eps)));
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(x + i), scale);
+        _mm256_storeu_ps(out + i, _mm256_mul_ps(scaled, _mm256_loadu_ps(w + i)));
+    }
+}
+
+/* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2) / 2, ln 2 in two parts so that n times the
+ * first is exact (Cody and Waite, Software Manual for the Elementary Functions, 1980, chapter 6).
+ * exp(r) is its Taylor polynomial of degree 7: remainder at most 0.3466^8 / 8! * sqrt 2 < 8e-9;
+ * with the rounding of Horner's scheme the result is within 2 ulp for -87.3 <= x <= 88.3. Below, 0;
+ * above, infinity; NaN stays. */
+static __m256 exponential(__m256 x)
+{
+    static const float factorial[] = {1 / 5040.F, 1 / 720.F, 1 / 120.F, 1 / 24.F,
+                                      1 / 6.F,    1 / 2.F,   1.F,       1.F};
+    const __m256 least = _mm256_set1_ps(-87.3F), most = _mm256_set1_ps(88.3F);
+    __m256 inside = _mm256_max_ps(least, _mm256_min_ps(most, x)); /* this order passes a NaN on */
+    __m256 n = _mm256_round_ps(_mm256_mul_ps(inside, _mm256_set1_ps(0x1.715476p+0F)),
+                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1F), inside);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20F), r);
+    __m256 value = _mm256_set1_ps(factorial[0]);
+    for (unsigned i = 1; i < sizeof factorial / sizeof factorial[0]; i++)
+        value = _mm256_fmadd_ps(value, r, _mm256_set1_ps(factorial[i]));
+    __m256i bits = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    value = _mm256_mul_ps(value, _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23)));
+    value = _mm256_blendv_ps(value, _mm256_set1_ps(INFINITY), _mm256_cmp_ps(x, most, _CMP_GT_OQ));
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, least, _CMP_LT_OQ), value);
+}
+
+void rt_swiglu_avx2(float *g, const float *u, uint32_t n)
+{
+    const __m256 one = _mm256_set1_ps(1);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m256 v = _mm256_loadu_ps(g + i);
+        __m256 negated = _mm256_xor_ps(v, _mm256_set1_ps(-0.0F));
+        __m256 silu = _mm256_div_ps(v, _mm256_add_ps(one, exponential(negated)));
+        _mm256_storeu_ps(g + i, _mm256_mul_ps(silu, _mm256_loadu_ps(u + i)));
+    }
+}
+
+/* All ones in the lanes below n. */
+static __m256i first_lanes(uint32_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+/* Lanes at n and beyond read as -infinity, which exp takes to 0. */
+static __m256 load_scores(const float *x, uint32_t n)
+{
+    if (n >= LANES)
+        return _mm256_loadu_ps(x);
+    __m256i mask = first_lanes(n);
+    return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), _mm256_maskload_ps(x, mask),
+                            _mm256_castsi256_ps(mask));
+}
+
+static void store_scores(float *x, uint32_t n, __m256 v)
+{
+    if (n >= LANES)
+        _mm256_storeu_ps(x, v);
+    else
+        _mm256_maskstore_ps(x, first_lanes(n), v);
+}
+
+void rt_softmax_avx2(float *x, uint32_t n)
+{
+    __m256 largest = _mm256_set1_ps(-INFINITY);
+    for (uint32_t i = 0; i < n; i += LANES)
+        largest = _mm256_max_ps(largest, load_scores(x + i, n - i));
+    __m256 max = _mm256_set1_ps(max_of_lanes(largest));
+    __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m256 e = exponential(_mm256_sub_ps(load_scores(x + i, n - i), max));
+        low = _mm256_add_pd(low, low_half(e));
+        high = _mm256_add_pd(high, high_half(e));
+        store_scores(x + i, n - i, e);
+    }
+    __m256 inverse = _mm256_set1_ps((float)(1 / sum_of_doubles(_mm256_add_pd(low, high))));
+    for (uint32_t i = 0; i < n; i += LANES)
+        store_scores(x + i, n - i, _mm256_mul_ps(load_scores(x + i, n - i), inverse));
+}

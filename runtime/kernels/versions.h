@@ -1,0 +1,16 @@
+/* Every version of every kernel, as kernels.def names them. Inner header of this folder. */
+#ifndef RT_KERNEL_VERSIONS_H
+#define RT_KERNEL_VERSIONS_H
+
+#include "runtime/kernels/kernels.h"
+
+enum { RT_Q16 = 32767, RT_Q8 = 127 }; /* largest |q| of a16 and a8 */
+
+/* Groups with a largest magnitude below this are zero groups, so that Q / amax stays finite. */
+#define RT_AMAX_MIN 1e-30F
+
+#define K(op, type, scalar, avx2) extern rt_##type##_fn rt_##op##_##scalar, rt_##op##_##avx2;
+#include "runtime/kernels/kernels.def"
+#undef K
+
+#endif

@@ -1,0 +1,696 @@
+/* Every kernel of every ISA this CPU has against scalar, and scalar against references in double
+ * and int64 that decode the layout from the formulas of docs/pack-format.md. */
+#include "tests/test.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "runtime/kernels/kernels.h"
+#include "tests/runtime/random.h"
+
+enum { MAX_GROUPS = 48, MAX_DIMS = 160, N_SEEDS = 6 };
+
+static const double u = 0x1p-23;
+
+/* Arrays end where their memory ends (so that an over-read shows under AddressSanitizer) and start
+ * off every vector boundary. */
+static uint8_t *new_bytes(size_t n)
+{
+    uint8_t *memory = malloc(n + 1);
+    assert_non_null(memory);
+    return memory + 1;
+}
+
+static void free_bytes(uint8_t *p)
+{
+    free(p - 1);
+}
+
+static float *new_floats(size_t n)
+{
+    float *memory = malloc((n + 1) * sizeof *memory);
+    assert_non_null(memory);
+    return memory + 1;
+}
+
+static void free_floats(float *p)
+{
+    free(p - 1);
+}
+
+static void assert_same_bits(const void *a, const void *b, size_t n)
+{
+    assert_memory_equal(a, b, n);
+}
+
+static void assert_within(double value, double expected, double bound)
+{
+    if (!(fabs(value - expected) <= bound))
+        fail_msg("%.9g, expected %.9g within %.3g", value, expected, bound);
+}
+
+/* ---- activations --------------------------------------------------------------------------- */
+
+enum act_fill { ACT_RANDOM, ACT_LARGEST, ACT_SMALLEST, ACT_ZERO, N_ACT_FILLS };
+
+/* Quantized columns with arbitrary scales; the a16 order is the business of whoever reads them. */
+static struct rt_acts new_acts(uint64_t *seed, uint32_t n_cols, uint32_t groups, unsigned bits,
+                               enum act_fill fill)
+{
+    size_t n = (size_t)n_cols * groups;
+    int limit = bits == 16 ? 32767 : 127;
+    struct rt_acts x = {malloc(n * 32 * bits / 8), malloc(n * sizeof(float)),
+                        malloc(n * sizeof(int32_t)), groups};
+    assert_true(x.q && x.scale && x.sum);
+    for (size_t g = 0; g < n; g++) {
+        x.scale[g] = fill == ACT_ZERO ? 0 : fabsf(random_float(seed)) * 0.01F;
+        x.sum[g] = 0;
+        for (size_t i = g * 32; i < g * 32 + 32; i++) {
+            int q = fill == ACT_RANDOM    ? (int)(random_u64(seed) % (2 * limit + 1)) - limit
+                    : fill == ACT_LARGEST ? limit
+                    : fill == ACT_ZERO    ? 0
+                                          : -limit;
+            x.sum[g] += q;
+            if (bits == 16)
+                ((int16_t *)x.q)[i] = (int16_t)q;
+            else
+                ((int8_t *)x.q)[i] = (int8_t)q;
+        }
+    }
+    return x;
+}
+
+static void free_acts(struct rt_acts *x)
+{
+    free(x->q);
+    free(x->scale);
+    free(x->sum);
+}
+
+/* Activation of column i of a group by the sentence in kernels.h: a16 in the order 0 2 1 3. */
+static int64_t activation(const struct rt_acts *x, size_t group, unsigned i, unsigned bits)
+{
+    static const unsigned stored[32] = {0,  2,  1,  3,  4,  6,  5,  7,  8,  10, 9,
+                                        11, 12, 14, 13, 15, 16, 18, 17, 19, 20, 22,
+                                        21, 23, 24, 26, 25, 27, 28, 30, 29, 31};
+    if (bits == 8)
+        return ((const int8_t *)x->q)[group * 32 + i];
+    for (unsigned at = 0; at < 32; at++)
+        if (stored[at] == i)
+            return ((const int16_t *)x->q)[group * 32 + at];
+    return 0;
+}
+
+/* ---- weights: "byte (p * 16 + row) * 4 + j holds column 4p + j low, 16 + 4p + j high" -------- */
+
+static int64_t weight4(const uint8_t *nibbles, unsigned row, unsigned col)
+{
+    for (unsigned p = 0; p < 4; p++)
+        for (unsigned j = 0; j < 4; j++) {
+            unsigned byte = nibbles[(p * 16 + row) * 4 + j];
+            if (4 * p + j == col)
+                return byte & 0x0f;
+            if (16 + 4 * p + j == col)
+                return byte >> 4;
+        }
+    return -1;
+}
+
+static int64_t reference_dot(const uint8_t *h, const uint8_t *l, unsigned row,
+                             const struct rt_acts *x, size_t group, unsigned bits)
+{
+    int64_t dot = 0;
+    for (unsigned i = 0; i < 32; i++) {
+        int64_t q = activation(x, group, i, bits);
+        dot +=
+            l ? (16 * weight4(h, row, i) + weight4(l, row, i)) * q - 8 * q : weight4(h, row, i) * q;
+    }
+    return dot;
+}
+
+enum weight_fill { WEIGHTS_RANDOM, WEIGHTS_LARGEST, WEIGHTS_ZERO, N_WEIGHT_FILLS };
+
+static uint8_t *new_weights(uint64_t *seed, size_t n, enum weight_fill fill)
+{
+    uint8_t *w = new_bytes(n);
+    if (fill == WEIGHTS_RANDOM)
+        random_bytes(seed, w, n);
+    else
+        memset(w, fill == WEIGHTS_LARGEST ? 0xff : 0, n);
+    return w;
+}
+
+/* ---- dot ----------------------------------------------------------------------------------- */
+
+struct dot_case {
+    uint32_t n_groups, n_cols, col, group, groups;
+    enum weight_fill weights;
+    enum act_fill acts;
+};
+
+static void run_dot_case(rt_dot_fn *fn, rt_dot_fn *scalar, bool w8, unsigned bits,
+                         const struct dot_case *t, uint64_t seed)
+{
+    uint8_t *h = new_weights(&seed, (size_t)t->n_groups * PACK_H_BLOCK, t->weights);
+    uint8_t *l = w8 ? new_weights(&seed, (size_t)t->n_groups * PACK_L_BLOCK, t->weights) : NULL;
+    struct rt_acts x = new_acts(&seed, t->col + t->n_cols, t->groups, bits, t->acts);
+    size_t n = (size_t)t->n_cols * 2 * PACK_TILE;
+    float *acc = new_floats(n), *expected = new_floats(n);
+    random_floats(&seed, acc, n, 1);
+    memcpy(expected, acc, n * sizeof *acc);
+    fn(h, l, t->n_groups, &x, t->col, t->n_cols, t->group, acc);
+    scalar(h, l, t->n_groups, &x, t->col, t->n_cols, t->group, expected);
+    assert_same_bits(acc, expected, n * sizeof *acc);
+    free_floats(acc);
+    free_floats(expected);
+    free_acts(&x);
+    free_bytes(h);
+    if (l)
+        free_bytes(l);
+}
+
+static void check_dot(rt_dot_fn *fn, rt_dot_fn *scalar, bool w8, unsigned bits)
+{
+    static const uint32_t n_groups[] = {0, 1, 2, 3, 18, MAX_GROUPS};
+    for (unsigned g = 0; g < sizeof n_groups / sizeof n_groups[0]; g++)
+        for (uint32_t n_cols = 1; n_cols <= RT_COLS; n_cols++)
+            for (unsigned w = 0; w < N_WEIGHT_FILLS; w++)
+                for (unsigned a = 0; a < N_ACT_FILLS; a++) {
+                    uint32_t col = (g + a) % 3, group = (w + a) % 4;
+                    struct dot_case t = {n_groups[g], n_cols, col, group, n_groups[g] + group + w,
+                                         w,           a};
+                    run_dot_case(fn, scalar, w8, bits, &t, 1000 * g + 100 * n_cols + 10 * w + a);
+                }
+}
+
+/* acc_d and acc_m of scalar against double: each of the n steps rounds three times. */
+static void check_dot_definition(rt_dot_fn *fn, bool w8, unsigned bits, uint64_t seed)
+{
+    uint32_t n_groups = 1 + seed % MAX_GROUPS, n_cols = 1 + seed % RT_COLS;
+    uint8_t *h = new_weights(&seed, (size_t)n_groups * PACK_H_BLOCK, WEIGHTS_RANDOM);
+    uint8_t *l = new_weights(&seed, (size_t)n_groups * PACK_L_BLOCK, WEIGHTS_RANDOM);
+    struct rt_acts x = new_acts(&seed, n_cols, n_groups, bits, ACT_RANDOM);
+    float acc[RT_COLS * 2 * PACK_TILE] = {0};
+    fn(h, w8 ? l : NULL, n_groups, &x, 0, n_cols, 0, acc);
+    for (uint32_t c = 0; c < n_cols; c++)
+        for (unsigned row = 0; row < PACK_TILE; row++) {
+            double d = 0, m = 0, size_d = 0, size_m = 0;
+            for (uint32_t g = 0; g < n_groups; g++) {
+                const uint8_t *block = h + (size_t)g * PACK_H_BLOCK;
+                size_t group = (size_t)c * n_groups + g;
+                double dot = (double)reference_dot(
+                    block + 32, w8 ? l + (size_t)g * PACK_L_BLOCK : NULL, row, &x, group, bits);
+                double term_d = dot * block[row] * x.scale[group];
+                double term_m = (double)block[16 + row] * x.scale[group] * x.sum[group];
+                d += term_d, m += term_m;
+                size_d += fabs(term_d), size_m += fabs(term_m);
+            }
+            assert_within(acc[c * 32 + row], d, (n_groups + 4) * u * size_d);
+            assert_within(acc[c * 32 + 16 + row], m, (n_groups + 4) * u * size_m);
+        }
+    free_acts(&x);
+    free_bytes(h);
+    free_bytes(l);
+}
+
+static void check_dot_w4a16(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_dot(k->dot_w4a16, scalar->dot_w4a16, false, 16);
+    for (uint64_t seed = 0; seed < N_SEEDS; seed++)
+        check_dot_definition(k->dot_w4a16, false, 16, seed);
+}
+
+static void check_dot_w8a16(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_dot(k->dot_w8a16, scalar->dot_w8a16, true, 16);
+    for (uint64_t seed = 0; seed < N_SEEDS; seed++)
+        check_dot_definition(k->dot_w8a16, true, 16, seed);
+}
+
+static void check_dot_w8a8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_dot(k->dot_w8a8, scalar->dot_w8a8, true, 8);
+    for (uint64_t seed = 0; seed < N_SEEDS; seed++)
+        check_dot_definition(k->dot_w8a8, true, 8, seed);
+}
+
+/* ---- outliers ------------------------------------------------------------------------------ */
+
+static uint8_t *new_outlier_block(uint64_t *seed, enum weight_fill fill)
+{
+    uint8_t *block = new_weights(seed, PACK_OUTLIER, fill);
+    for (unsigned i = 0; i < 32; i++) {
+        uint16_t f16 = ert_f32_to_f16(i % 5 == 4 ? 1e-7F : fabsf(random_float(seed)) * 0.1F);
+        memcpy(block + sizeof f16 * i, &f16, sizeof f16);
+    }
+    return block;
+}
+
+static void check_outlier_values(const uint8_t *block, const struct rt_acts *x, uint32_t col,
+                                 uint32_t n_cols, unsigned bits, const float *o)
+{
+    for (uint32_t c = 0; c < n_cols; c++)
+        for (unsigned row = 0; row < PACK_TILE; row++) {
+            uint16_t d, m;
+            memcpy(&d, block + 2 * row, 2);
+            memcpy(&m, block + 32 + 2 * row, 2);
+            size_t group = (size_t)(col + c) * x->groups;
+            double dot = (double)reference_dot(block + 64, block + 320, row, x, group, bits);
+            double a = dot * ert_f16_to_f32(d) / 16 * x->scale[group];
+            double b = (double)ert_f16_to_f32(m) * x->scale[group] * x->sum[group];
+            assert_within(o[c * 16 + row], a - b, 4 * u * (fabs(a) + fabs(b)) + 1e-37);
+        }
+}
+
+static void check_outlier(rt_outlier_fn *fn, rt_outlier_fn *scalar, unsigned bits)
+{
+    for (uint32_t n_cols = 1; n_cols <= RT_COLS; n_cols++)
+        for (unsigned w = 0; w < N_WEIGHT_FILLS; w++)
+            for (unsigned a = 0; a < N_ACT_FILLS; a++) {
+                uint64_t seed = 100 * n_cols + 10 * w + a;
+                uint8_t *block = new_outlier_block(&seed, w);
+                struct rt_acts x = new_acts(&seed, n_cols + w, 1 + a, bits, a);
+                float *o = new_floats(n_cols * PACK_TILE), expected[RT_COLS * PACK_TILE];
+                fn(block, &x, w, n_cols, o);
+                scalar(block, &x, w, n_cols, expected);
+                assert_same_bits(o, expected, n_cols * PACK_TILE * sizeof *o);
+                check_outlier_values(block, &x, w, n_cols, bits, o);
+                free_floats(o);
+                free_acts(&x);
+                free_bytes(block);
+            }
+}
+
+static void check_outlier_a16(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_outlier(k->outlier_a16, scalar->outlier_a16, 16);
+}
+
+static void check_outlier_a8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_outlier(k->outlier_a8, scalar->outlier_a8, 8);
+}
+
+/* ---- f32 products -------------------------------------------------------------------------- */
+
+static void check_dot_f32_case(const struct rt_kernels *k, const struct rt_kernels *scalar,
+                               uint32_t n_groups, uint32_t n_cols, uint64_t seed)
+{
+    uint32_t cols = n_groups * 32, stride = cols + 32;
+    size_t n_x = (size_t)(n_cols - 1) * stride + cols, n_w = (size_t)cols * PACK_TILE;
+    float *w = new_floats(n_w), *x = new_floats(n_x), *acc = new_floats(n_cols * PACK_TILE);
+    float expected[RT_COLS * PACK_TILE] = {0};
+    random_floats(&seed, w, n_w, 1);
+    random_floats(&seed, x, n_x, 100);
+    memset(acc, 0, n_cols * PACK_TILE * sizeof *acc);
+    k->dot_f32(w, n_groups, x, stride, n_cols, acc);
+    scalar->dot_f32(w, n_groups, x, stride, n_cols, expected);
+    assert_same_bits(acc, expected, n_cols * PACK_TILE * sizeof *acc);
+    for (uint32_t c = 0; c < n_cols; c++)
+        for (unsigned row = 0; row < PACK_TILE; row++) {
+            double sum = 0, size = 0;
+            for (uint32_t i = 0; i < cols; i++) {
+                double term = (double)w[i * 16 + row] * x[(size_t)c * stride + i];
+                sum += term;
+                size += fabs(term);
+            }
+            assert_within(acc[c * 16 + row], sum, cols * u * size);
+        }
+    free_floats(w);
+    free_floats(x);
+    free_floats(acc);
+}
+
+static void check_dot_f32(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    for (uint32_t n_cols = 1; n_cols <= RT_COLS; n_cols++)
+        for (uint32_t n_groups = 1; n_groups < 20; n_groups += 6)
+            check_dot_f32_case(k, scalar, n_groups, n_cols, n_groups * 10 + n_cols);
+}
+
+/* ---- quantization -------------------------------------------------------------------------- */
+
+/* Groups 0..7 are what a float can be at worst; the others random, of many magnitudes. */
+static void fill_hostile(uint64_t *seed, float *x, uint32_t n_groups)
+{
+    static const float worst[8] = {0, NAN, INFINITY, FLT_MAX, 1e-40F, 0.99e-30F, 1.01e-30F, -1};
+    for (uint32_t g = 0; g < n_groups; g++) {
+        random_floats(seed, x + g * 32, 32, ldexpf(1, (int)(random_u64(seed) % 120) - 60));
+        if (g < 8)
+            for (unsigned i = 0; i < 32; i += 1 + g % 3)
+                x[g * 32 + i] = i % 2 ? worst[g] : -worst[g];
+        if (g == 4 || g == 5)
+            for (unsigned i = 0; i < 32; i++)
+                x[g * 32 + i] = worst[g] * random_float(seed);
+        if (g == 9) /* ties: multiples of one half of the step */
+            for (unsigned i = 0; i < 32; i++)
+                x[g * 32 + i] = i ? (float)i * 0.5F - 8 : 127;
+    }
+}
+
+/* |x - scale q| is at most half a step (and the rounding of the two products). */
+static void check_quantized_group(const float *x, const struct rt_acts *out, size_t g,
+                                  unsigned bits)
+{
+    double amax = 0, limit = bits == 16 ? 32767 : 127, scale = out->scale[g];
+    int64_t sum = 0;
+    for (unsigned i = 0; i < 32; i++)
+        amax = fmax(amax, fabs(x[i])); /* fmax ignores a NaN */
+    bool zero = amax < 1e-30F || isinf(amax);
+    if (zero)
+        assert_true(scale == 0);
+    else
+        assert_within(scale, amax / limit, u * amax / limit);
+    for (unsigned i = 0; i < 32; i++) {
+        double q = (double)activation(out, g, i, bits), value = zero || isnan(x[i]) ? 0 : x[i];
+        assert_true(fabs(q) <= limit);
+        assert_within(q * scale, value, 0.501 * scale + 4 * u * fabs(value));
+        sum += (int64_t)q;
+    }
+    assert_int_equal(out->sum[g], sum);
+}
+
+static void check_quantize(rt_quantize_fn *fn, rt_quantize_fn *scalar, unsigned bits)
+{
+    for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
+        uint64_t state = seed;
+        uint32_t n_groups = seed == 1 ? 1 : 64;
+        size_t bytes = n_groups * 32 * bits / 8;
+        struct rt_acts a = new_acts(&state, 1, n_groups, bits, ACT_LARGEST);
+        struct rt_acts b = new_acts(&state, 1, n_groups, bits, ACT_SMALLEST);
+        float *x = new_floats((size_t)n_groups * 32);
+        fill_hostile(&state, x, n_groups);
+        fn(x, n_groups, a.q, a.scale, a.sum);
+        scalar(x, n_groups, b.q, b.scale, b.sum);
+        assert_same_bits(a.q, b.q, bytes);
+        assert_same_bits(a.scale, b.scale, n_groups * sizeof *a.scale);
+        assert_same_bits(a.sum, b.sum, n_groups * sizeof *a.sum);
+        for (uint32_t g = 0; g < n_groups; g++)
+            check_quantized_group(x + (size_t)g * 32, &a, g, bits);
+        free_floats(x);
+        free_acts(&a);
+        free_acts(&b);
+    }
+}
+
+/* By hand: with amax = Q the step is 1, and halves round to even. */
+static void check_quantize_ties(rt_quantize_fn *fn, unsigned bits, float limit)
+{
+    const float x[32] = {limit, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F, -2.5F, 0.75F};
+    const int expected[8] = {(int)limit, 0, 2, 2, 0, -2, -2, 1};
+    uint64_t seed = 1;
+    struct rt_acts out = new_acts(&seed, 1, 1, bits, ACT_LARGEST);
+    fn(x, 1, out.q, out.scale, out.sum);
+    assert_true(out.scale[0] == 1);
+    assert_int_equal(out.sum[0], (int)limit + 1);
+    for (unsigned i = 0; i < 32; i++)
+        assert_int_equal(activation(&out, 0, i, bits), i < 8 ? expected[i] : 0);
+    free_acts(&out);
+}
+
+static void check_quantize_a16(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_quantize(k->quantize_a16, scalar->quantize_a16, 16);
+    check_quantize_ties(k->quantize_a16, 16, 32767);
+}
+
+static void check_quantize_a8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_quantize(k->quantize_a8, scalar->quantize_a8, 8);
+    check_quantize_ties(k->quantize_a8, 8, 127);
+}
+
+/* ---- vectors ------------------------------------------------------------------------------- */
+
+static void check_rmsnorm(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    static const struct {
+        uint32_t n, n_true;
+        float size;
+    } cases[] = {{32, 8, 1}, {64, 64, 1e-20F}, {192, 172, 1e18F}, {576, 576, 3}, {2048, 2048, 0}};
+    for (unsigned t = 0; t < sizeof cases / sizeof cases[0]; t++) {
+        uint64_t seed = t;
+        uint32_t n = cases[t].n, n_true = cases[t].n_true;
+        float *x = new_floats(n), *w = new_floats(n), *out = new_floats(n),
+              *expected = new_floats(n);
+        double squares = 0, eps = (double)1e-5F;
+        random_floats(&seed, x, n, cases[t].size);
+        random_floats(&seed, w, n, 2);
+        memset(x + n_true, 0, (n - n_true) * sizeof *x);
+        for (uint32_t i = 0; i < n; i++)
+            squares += (double)x[i] * x[i];
+        k->rmsnorm(x, w, n, n_true, 1e-5F, out);
+        scalar->rmsnorm(x, w, n, n_true, 1e-5F, expected);
+        for (uint32_t i = 0; i < n; i++) {
+            double y = x[i] / sqrt(squares / n_true + eps) * w[i];
+            assert_within(out[i], expected[i], 2 * u * fabs(y));
+            assert_within(out[i], y, 2 * u * fabs(y) + 1e-44);
+        }
+        free_floats(x);
+        free_floats(w);
+        free_floats(out);
+        free_floats(expected);
+    }
+}
+
+/* Gates from -200 to 200 in steps finer than the reduction of exp, and the far ends. */
+static void check_swiglu(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    enum { N = 16 * 1024 };
+    static const float far[16] = {0,     -0.0F, 87.3F, -87.3F, 88.3F,  -88.3F, 88.7F,   -88.7F,
+                                  1e30F, -1e30, 3e38F, -3e38F, 1e-40F, 1e-30F, -1e-30F, 709};
+    float *g = new_floats(N), *up = new_floats(N), *out = new_floats(N), *expected = new_floats(N);
+    uint64_t seed = 7;
+    random_floats(&seed, up, N, 4);
+    for (unsigned i = 0; i < N; i++)
+        g[i] = i < 16 ? far[i] : ((float)i - N / 2.F) * (i % 3 ? 0.0245F : 0.001F);
+    memcpy(out, g, N * sizeof *g);
+    memcpy(expected, g, N * sizeof *g);
+    k->swiglu(out, up, N);
+    scalar->swiglu(expected, up, N);
+    for (unsigned i = 0; i < N; i++) {
+        double y = g[i] / (1 + exp(-(double)g[i])) * up[i];
+        assert_within(out[i], expected[i], 8 * u * fabs(y) + 1e-36 * fabs(up[i]));
+        assert_within(out[i], y, 8 * u * fabs(y) + 1e-36 * fabs(up[i]) + 1e-44);
+    }
+    free_floats(g);
+    free_floats(up);
+    free_floats(out);
+    free_floats(expected);
+}
+
+static void check_softmax_case(const struct rt_kernels *k, const struct rt_kernels *scalar,
+                               uint32_t n, float size)
+{
+    uint64_t seed = n;
+    float *x = new_floats(n), *out = new_floats(n), *expected = new_floats(n);
+    double max = -INFINITY, sum = 0;
+    random_floats(&seed, x, n, size);
+    memcpy(out, x, n * sizeof *x);
+    memcpy(expected, x, n * sizeof *x);
+    k->softmax(out, n);
+    scalar->softmax(expected, n);
+    for (uint32_t i = 0; i < n; i++)
+        max = fmax(max, x[i]);
+    for (uint32_t i = 0; i < n; i++)
+        sum += exp((double)(x[i] - (float)max));
+    for (uint32_t i = 0; i < n; i++) {
+        double y = exp((double)(x[i] - (float)max)) / sum;
+        assert_within(out[i], expected[i], 8 * u * y + 1e-36);
+        assert_within(out[i], y, 8 * u * y + 1e-36);
+    }
+    free_floats(x);
+    free_floats(out);
+    free_floats(expected);
+}
+
+static void check_softmax(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    for (uint32_t n = 1; n < 40; n++)
+        check_softmax_case(k, scalar, n, 10);
+    check_softmax_case(k, scalar, 2048, 1);
+    check_softmax_case(k, scalar, 2047, 1e4F);
+    check_softmax_case(k, scalar, 1000, 0);
+}
+
+static void check_to_f16(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    enum { N = 1 << 16 };
+    float *x = new_floats(N);
+    uint16_t *out = malloc(N * sizeof *out), *expected = malloc(N * sizeof *expected);
+    assert_true(out && expected);
+    for (uint32_t high = 0; high < 4; high++) { /* every upper half, four lower halves: the ties */
+        static const uint32_t low[4] = {0, 0x1000, 0x1001, 0x3000};
+        for (uint32_t i = 0; i < N; i++) {
+            uint32_t bits = i << 16 | low[high];
+            bits = (bits & 0x7fffffff) > 0x7f800000 ? 0 : bits;
+            memcpy(x + i, &bits, sizeof bits);
+        }
+        k->to_f16(x, N, out);
+        scalar->to_f16(x, N, expected);
+        assert_same_bits(out, expected, N * sizeof *out);
+    }
+    free_floats(x);
+    free(out);
+    free(expected);
+}
+
+/* ---- attention ----------------------------------------------------------------------------- */
+
+/* A cache of n positions: exact f16 values, as f16 and as f32. */
+struct cache {
+    uint16_t *f16;
+    float *f32;
+    uint32_t stride, n;
+};
+
+static struct cache new_cache(uint64_t *seed, uint32_t n, uint32_t stride, float size)
+{
+    size_t values = (size_t)n * stride;
+    struct cache cache = {malloc((values + 1) * sizeof *cache.f16), new_floats(values), stride, n};
+    assert_non_null(cache.f16);
+    for (size_t i = 0; i < values; i++) {
+        cache.f16[i] = ert_f32_to_f16(random_float(seed) * (i % 7 ? size : 1e-6F));
+        cache.f32[i] = ert_f16_to_f32(cache.f16[i]);
+    }
+    return cache;
+}
+
+static void free_cache(struct cache *cache)
+{
+    free(cache->f16);
+    free_floats(cache->f32);
+}
+
+/* Against double, against scalar, and alone (n = 1) with the same bits. */
+static void check_score(rt_score_fn *fn, rt_score_fn *scalar, bool f16, uint32_t dims, uint32_t n)
+{
+    uint64_t seed = dims + n;
+    struct cache keys = new_cache(&seed, n, MAX_DIMS, 2);
+    const void *data = f16 ? (const void *)keys.f16 : keys.f32;
+    float *q = new_floats(dims), *out = new_floats(n), *expected = new_floats(n);
+    random_floats(&seed, q, dims, 5);
+    fn(q, data, keys.stride, n, dims, 0.125F, out);
+    scalar(q, data, keys.stride, n, dims, 0.125F, expected);
+    for (uint32_t i = 0; i < n; i++) {
+        const float *key = keys.f32 + (size_t)i * keys.stride;
+        double dot = 0, size = 0;
+        for (uint32_t d = 0; d < dims; d++) {
+            dot += (double)q[d] * key[d];
+            size += fabs((double)q[d] * key[d]);
+        }
+        assert_within(out[i], expected[i], dims * u * 0.125 * size);
+        assert_within(out[i], 0.125 * dot, dims * u * 0.125 * size);
+        float alone;
+        fn(q, f16 ? (const void *)(keys.f16 + (size_t)i * keys.stride) : key, keys.stride, 1, dims,
+           0.125F, &alone);
+        assert_same_bits(&alone, &out[i], sizeof alone);
+    }
+    free_cache(&keys);
+    free_floats(q);
+    free_floats(out);
+    free_floats(expected);
+}
+
+static void check_mix(rt_mix_fn *fn, rt_mix_fn *scalar, bool f16, uint32_t dims, uint32_t n)
+{
+    uint64_t seed = dims + n;
+    struct cache values = new_cache(&seed, n, MAX_DIMS, 3);
+    const void *data = f16 ? (const void *)values.f16 : values.f32;
+    float *weights = new_floats(n), *out = new_floats(dims), *expected = new_floats(dims);
+    random_floats(&seed, weights, n, 1);
+    random_floats(&seed, out, dims, 1); /* is overwritten, not added to */
+    fn(weights, data, values.stride, n, dims, out);
+    scalar(weights, data, values.stride, n, dims, expected);
+    for (uint32_t d = 0; d < dims; d++) {
+        double sum = 0, size = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            double term = (double)weights[i] * values.f32[(size_t)i * values.stride + d];
+            sum += term;
+            size += fabs(term);
+        }
+        assert_within(out[d], expected[d], n * u * size);
+        assert_within(out[d], sum, n * u * size);
+    }
+    free_cache(&values);
+    free_floats(weights);
+    free_floats(out);
+    free_floats(expected);
+}
+
+#define FOR_EACH_CACHE_SHAPE(call)                                                                 \
+    for (uint32_t dims = 32; dims <= MAX_DIMS; dims += 32)                                         \
+        for (uint32_t n = 0; n < 40; n += 1 + n / 3)                                               \
+    call
+
+static void check_score_f16(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    FOR_EACH_CACHE_SHAPE(check_score(k->score_f16, scalar->score_f16, true, dims, n));
+}
+
+static void check_score_f32(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    FOR_EACH_CACHE_SHAPE(check_score(k->score_f32, scalar->score_f32, false, dims, n));
+}
+
+static void check_mix_f16(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    FOR_EACH_CACHE_SHAPE(check_mix(k->mix_f16, scalar->mix_f16, true, dims, n));
+}
+
+static void check_mix_f32(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    FOR_EACH_CACHE_SHAPE(check_mix(k->mix_f32, scalar->mix_f32, false, dims, n));
+}
+
+/* ---- the table ----------------------------------------------------------------------------- */
+
+/* One test per row of kernels.def: a row without a check does not compile. */
+#define K(op, type, ...)                                                                           \
+    static void test_##op(void **state)                                                            \
+    {                                                                                              \
+        (void)state;                                                                               \
+        for (unsigned i = 0; rt_kernels_isa(i); i++)                                               \
+            check_##op(rt_kernels_isa(i), rt_kernels_isa(0));                                      \
+    }
+#include "runtime/kernels/kernels.def"
+#undef K
+
+static void test_best_is_the_last_isa(void **state)
+{
+    (void)state;
+    unsigned n = 0;
+    while (rt_kernels_isa(n))
+        n++;
+    assert_true(n >= 1);
+    assert_string_equal(rt_kernels_isa(0)->isa, "scalar");
+    unsetenv("EDGERT_ISA");
+    assert_ptr_equal(rt_kernels_best(), rt_kernels_isa(n - 1));
+}
+
+static void test_environment_only_lowers(void **state)
+{
+    (void)state;
+    unsetenv("EDGERT_ISA");
+    const struct rt_kernels *best = rt_kernels_best();
+    setenv("EDGERT_ISA", "scalar", 1);
+    assert_string_equal(rt_kernels_best()->isa, "scalar");
+    setenv("EDGERT_ISA", "no-such-isa", 1);
+    assert_ptr_equal(rt_kernels_best(), best);
+    unsetenv("EDGERT_ISA");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_best_is_the_last_isa),
+        cmocka_unit_test(test_environment_only_lowers),
+#define K(op, type, ...) cmocka_unit_test(test_##op),
+#include "runtime/kernels/kernels.def"
+#undef K
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
