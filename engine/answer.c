@@ -32,16 +32,29 @@ static void count(struct answering *a)
     a->counted_to = position;
 }
 
-static void why_switched(const struct ert_engine *e, bool failsafe, uint32_t state,
-                         char reason[POL_REASON])
+struct cause {
+    char reason[POL_REASON];
+    const char *trip;
+};
+
+/* Why the governor (or the watchdog, or a plane that came in) chose this state. */
+static struct cause cause_of(const struct ert_engine *e, bool failsafe, uint32_t state)
 {
-    reason[0] = '\0';
-    if (failsafe)
-        snprintf(reason, POL_REASON, "no decision for three polls: failsafe");
-    else if (e->governor)
-        gov_reason(e->governor, state, reason);
-    if (!reason[0])
-        snprintf(reason, POL_REASON, "its weights are in memory now");
+    struct cause cause = {.trip = ""};
+    struct gov_status status;
+    if (failsafe) {
+        snprintf(cause.reason, sizeof cause.reason, "no decision for three polls: failsafe");
+        return cause;
+    }
+    if (e->governor) {
+        gov_reason(e->governor, state, cause.reason);
+        gov_get_status(e->governor, &status);
+        if (status.decision.state == state && status.decision.trip >= 0)
+            cause.trip = e->policy->trips[status.decision.trip].name;
+    }
+    if (!cause.reason[0])
+        snprintf(cause.reason, sizeof cause.reason, "its weights are in memory now");
+    return cause;
 }
 
 /* Tells everybody who wants to know; the token path's cost is already measured. */
@@ -56,18 +69,24 @@ static void report_switch(struct answering *a, const struct rt_switch_take *take
                                      .failsafe = take->failsafe};
     snprintf(event.from, sizeof event.from, "%s", rt_point_at(e->table, from)->name);
     snprintf(event.to, sizeof event.to, "%s", a->point->name);
-    char reason[POL_REASON];
-    why_switched(e, take->failsafe, take->index, reason);
+    struct cause cause = cause_of(e, take->failsafe, take->index);
     pthread_mutex_lock(&e->lock);
-    snprintf(e->reason, sizeof e->reason, "%s", reason);
+    snprintf(e->reason, sizeof e->reason, "%s", cause.reason);
     e->use[take->index].entered++;
     e->switches++;
     pthread_mutex_unlock(&e->lock);
     if (e->governor)
         gov_report_switch(e->governor, &event);
     if (a->callbacks->on_swap) {
-        struct ert_swap swap = {event.token, event.from,     event.to, take->index,
-                                reason,      take->failsafe, cost_ns};
+        struct ert_swap swap = {.token = event.token,
+                                .from = event.from,
+                                .to = event.to,
+                                .state = take->index,
+                                .trip = cause.trip,
+                                .reason = cause.reason,
+                                .failsafe = take->failsafe,
+                                .t_s = (double)(now - e->opened_ns) / NS_PER_S,
+                                .cost_ns = cost_ns};
         a->callbacks->on_swap(a->callbacks->ctx, &swap);
     }
 }

@@ -108,7 +108,7 @@ struct ert_point_use {
  * May be called from any thread. */
 size_t ert_get_use(struct ert_engine *engine, struct ert_point_use *use, size_t room);
 
-enum { ERT_STATUS_SENSORS = 32 };
+enum { ERT_STATUS_SENSORS = 32, ERT_MAX_POINTS = 32 };
 
 /* A consistent copy of where an engine stands. */
 struct ert_status {
@@ -171,8 +171,10 @@ struct ert_swap {
     uint64_t token; /* position of the first token computed at the new point */
     const char *from, *to;
     unsigned state;     /* index of `to` in the ladder */
+    const char *trip;   /* name of the policy's trip that decided, "" if none did */
     const char *reason; /* in words: "temp.cpu 71.2C above 70C (warm)" */
     bool failsafe;      /* the engine chose it because no decision came */
+    double t_s;         /* seconds since the engine was opened */
     uint64_t cost_ns;   /* spent in the token path */
 };
 

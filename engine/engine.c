@@ -172,6 +172,7 @@ int ert_engine_open(struct ert_engine **out, struct ert_model *model,
     }
     e->model = model;
     e->power_w = NAN;
+    e->opened_ns = ert_now_ns();
     int rc =
         options->threads > MAX_THREADS
             ? ert_fail(&err, ERT_E_RANGE, "%u threads, expected at most %d", options->threads,

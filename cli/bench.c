@@ -1,0 +1,167 @@
+/* edgert bench: speed of points on this machine, cost of a switch. */
+#include "cli/bench.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/layers.h"
+
+struct benching {
+    struct workbench bench;
+    struct point_list points;
+    struct bench_config config;
+    bool swaps, save, json;
+};
+
+static json_t *measure_all(struct benching *b, struct ert_error *err)
+{
+    char machine[256];
+    json_t *results = json_array(), *pairs = json_array(), *total = json_object();
+    int rc = bench_points(&b->bench, &b->points, &b->config, results, err);
+    if (!rc && b->swaps)
+        rc = bench_switches(&b->bench, &b->points, &b->config, pairs, total, err);
+    if (rc) {
+        json_decref(results);
+        json_decref(pairs);
+        json_decref(total);
+        return NULL;
+    }
+    bench_machine_name(machine, sizeof machine);
+    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:f}", "machine", machine, "model",
+                     b->bench.pack->model.name, "results", results, "switch", pairs, "switch_all",
+                     total, "bandwidth_gb_s", bench_bandwidth_gb_s(b->bench.team));
+}
+
+static double number(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static int print_text(json_t *all)
+{
+    size_t i;
+    json_t *row, *total = json_object_get(all, "switch_all");
+    printf("%s, %.1f GB/s\n\n%-16s %-8s %6s %8s %10s %8s\n",
+           json_string_value(json_object_get(all, "machine")), number(all, "bandwidth_gb_s"),
+           "point", "test", "n", "threads", "tok/s", "sd");
+    json_array_foreach(json_object_get(all, "results"), i, row)
+    {
+        printf("%-16s %-8s %6.0f %8.0f %10.2f %8.2f\n",
+               json_string_value(json_object_get(row, "point")),
+               json_string_value(json_object_get(row, "test")), number(row, "n"),
+               number(row, "threads"), number(row, "tok_s"), number(row, "sd"));
+    }
+    if (json_object_size(total))
+        printf(
+            "\n%.0f swaps: cost p50 %.2f us, p99 %.2f us, max %.2f us; the token after one takes "
+            "p50 %.2f, p99 %.2f, max %.2f of its point's median; %.0f major faults, heap grown by "
+            "%.0f bytes\n",
+            number(total, "swaps"), number(total, "p50_us"), number(total, "p99_us"),
+            number(total, "max_us"), number(total, "first_token_p50"),
+            number(total, "first_token_p99"), number(total, "first_token_max"),
+            number(total, "major_faults"), number(total, "heap_grown_bytes"));
+    return cli_finish_output();
+}
+
+/* mkdir -p of the folders before the last part of path. */
+static int make_folders(char *path, struct ert_error *err)
+{
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        int failed = mkdir(path, 0777) && errno != EEXIST;
+        if (failed)
+            ert_fail(err, ERT_E_IO, "making %s: %s", path, strerror(errno));
+        *slash = '/';
+        if (failed)
+            return -ERT_E_IO;
+    }
+    return 0;
+}
+
+/* devices/MACHINE.json among the user's data: speed belongs to the device, not to the pack. */
+static int save(const json_t *all, struct ert_error *err)
+{
+    char name[256], file[288], *path = NULL;
+    snprintf(name, sizeof name, "%s", json_string_value(json_object_get(all, "machine")));
+    for (char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c))
+            *c = '-';
+    snprintf(file, sizeof file, "devices/%s.json", name);
+    int rc = layers_data_path(file, &path, err);
+    if (!rc)
+        rc = make_folders(path, err);
+    struct ert_output out;
+    if (!rc)
+        rc = ert_output_open(&out, path, err);
+    if (!rc && json_dumpf(all, out.file, JSON_INDENT(1))) {
+        ert_output_abort(&out);
+        rc = ert_fail(err, ERT_E_IO, "%s: writing failed", path);
+    } else if (!rc) {
+        rc = ert_output_commit(&out, err);
+    }
+    if (!rc)
+        fprintf(stderr, "saved as %s\n", path);
+    free(path);
+    return rc;
+}
+
+static int bench_and_print(struct benching *b)
+{
+    struct ert_error err;
+    json_t *all = measure_all(b, &err);
+    if (!all || (b->save && save(all, &err))) {
+        json_decref(all);
+        return cli_fail_error(&err);
+    }
+    if (b->json)
+        return cli_print_json(all, JSON_COMPACT);
+    int status = print_text(all);
+    json_decref(all);
+    return status;
+}
+
+int command_bench(int argc, char **argv)
+{
+    struct benching b = {
+        .config = {.n_prompt = 512, .n_decode = 128, .repeats = 3, .n_swaps = 10000}};
+    struct option_list names = {0};
+    uint32_t threads = 0;
+    const struct option_row rows[] = {
+        {"point", 0, "POINT", "a point; may be repeated (all of the pack)", OPTION_LIST, &names, 0,
+         0},
+        {"threads", 't', "N", "threads (all CPUs)", OPTION_COUNT, &threads, 1, 256},
+        {"prompt", 'p', "N", "tokens to prefill (512; 0 = none)", OPTION_COUNT, &b.config.n_prompt,
+         0, 1e6},
+        {"tokens", 'n', "N", "tokens to decode (128; 0 = none)", OPTION_COUNT, &b.config.n_decode,
+         0, 1e6},
+        {"repeats", 'r', "N", "times each is measured (3)", OPTION_COUNT, &b.config.repeats, 1,
+         1000},
+        {"switch", 0, NULL, "random swaps between the points too", OPTION_FLAG, &b.swaps, 0, 0},
+        {"swaps", 0, "N", "how many (10000)", OPTION_COUNT, &b.config.n_swaps, 1, 1e7},
+        {"save", 0, NULL, "keep the figures as this machine's", OPTION_FLAG, &b.save, 0, 0},
+        {"json", 0, NULL, "as JSON (docs/json.md)", OPTION_FLAG, &b.json, 0, 0},
+        OPTION_HELP,
+    };
+    struct command_line line = {
+        .usage = "edgert bench [OPTION]... [PACK]",
+        .about = "Measures prefill and decoding of points on this machine.",
+        .rows = rows,
+        .n_rows = sizeof rows / sizeof *rows,
+        .max_arguments = 1,
+    };
+    struct ert_error err;
+    int status = options_parse(&line, argc, argv);
+    if (status < 0) {
+        bool open =
+            !workbench_open(&b.bench, line.n_arguments ? line.arguments[0] : NULL, threads, &err) &&
+            !point_list_make(&b.points, b.bench.pack, &names, &err);
+        status = open ? bench_and_print(&b) : cli_fail_error(&err);
+        free(b.points.points);
+        workbench_close(&b.bench);
+    }
+    options_release(&line);
+    return status;
+}

@@ -1,0 +1,34 @@
+/* bench: what `edgert bench` measures, by part. */
+#ifndef ERT_BENCH_H
+#define ERT_BENCH_H
+
+#include "cli/point_list.h"
+#include "cli/workbench.h"
+
+struct bench_config {
+    uint32_t n_prompt, n_decode, repeats, n_swaps;
+};
+
+/* Mean and sample standard deviation of n values. */
+struct bench_rate {
+    double tok_s, sd;
+};
+struct bench_rate bench_rate_of(const double *values, size_t n);
+
+/* Tokens per second of prefill and decoding of each point, appended to results as JSON objects. */
+int bench_points(const struct workbench *bench, const struct point_list *points,
+                 const struct bench_config *config, json_t *results, struct ert_error *err);
+
+/* Random swaps between the points, one token each: appends one object for each pair to pairs and
+ * sets the sums in total. */
+int bench_switches(const struct workbench *bench, const struct point_list *points,
+                   const struct bench_config *config, json_t *pairs, json_t *total,
+                   struct ert_error *err);
+
+/* The machine as its maker or its processor calls it; out gets at most room bytes. */
+void bench_machine_name(char *out, size_t room);
+/* Best of a few readings of a large buffer by the whole team, GB/s; 0 if there is no memory for it.
+ */
+double bench_bandwidth_gb_s(struct rt_team *team);
+
+#endif

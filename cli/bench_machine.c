@@ -1,0 +1,72 @@
+#include "cli/bench.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUFFER_BYTES = 256 << 20, READINGS = 5 };
+
+/* First line of a file whose key (NULL = none) comes first, without blanks around the value. */
+static bool first_line(const char *path, const char *key, char *out, size_t room)
+{
+    char line[512];
+    FILE *file = fopen(path, "re");
+    bool found = false;
+    while (file && !found && fgets(line, sizeof line, file)) {
+        const char *value = line;
+        if (key && (strncmp(line, key, strlen(key)) != 0 || !(value = strchr(line, ':'))))
+            continue;
+        value += strspn(value, ": \t");
+        snprintf(out, room, "%.*s", (int)strcspn(value, "\n"), value);
+        found = out[0] != '\0';
+    }
+    if (file)
+        fclose(file);
+    return found;
+}
+
+void bench_machine_name(char *out, size_t room)
+{
+    if (!first_line("/proc/device-tree/model", NULL, out, room) &&
+        !first_line("/sys/class/dmi/id/product_name", NULL, out, room) &&
+        !first_line("/proc/cpuinfo", "model name", out, room))
+        snprintf(out, room, "unknown");
+}
+
+struct reading {
+    const uint64_t *words;
+    size_t n;
+    uint64_t sums[256]; /* one for each worker: keeps the compiler from skipping the reads */
+};
+
+static void read_share(void *ctx, unsigned worker, unsigned n)
+{
+    struct reading *r = ctx;
+    size_t from = r->n / n * worker, to = worker + 1 == n ? r->n : r->n / n * (worker + 1);
+    uint64_t sum[8] = {0};
+    for (size_t i = from; i + 8 <= to; i += 8)
+        for (size_t j = 0; j < 8; j++)
+            sum[j] += r->words[i + j];
+    for (size_t j = 1; j < 8; j++)
+        sum[0] += sum[j];
+    r->sums[worker] = sum[0];
+}
+
+double bench_bandwidth_gb_s(struct rt_team *team)
+{
+    struct reading r = {.n = BUFFER_BYTES / sizeof(uint64_t)};
+    uint64_t *words = malloc(BUFFER_BYTES);
+    double best = 0;
+    if (!words)
+        return 0;
+    memset(words, 1, BUFFER_BYTES);
+    r.words = words;
+    for (int i = 0; i < READINGS; i++) {
+        uint64_t begin = ert_now_ns();
+        rt_team_run(team, rt_team_size(team), read_share, &r);
+        double gb_s = (double)BUFFER_BYTES / (double)(ert_now_ns() - begin);
+        best = gb_s > best ? gb_s : best;
+    }
+    free(words);
+    return best;
+}

@@ -1,0 +1,86 @@
+#include "cli/bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define NS_PER_S 1e9
+
+struct bench_rate bench_rate_of(const double *values, size_t n)
+{
+    struct bench_rate rate = {0, 0};
+    for (size_t i = 0; i < n; i++)
+        rate.tok_s += values[i] / (double)n;
+    for (size_t i = 0; i < n && n > 1; i++)
+        rate.sd += (values[i] - rate.tok_s) * (values[i] - rate.tok_s) / (double)(n - 1);
+    rate.sd = sqrt(rate.sd);
+    return rate;
+}
+
+/* Feeds n tokens from an empty cache, all at once or one by one; tokens per second. */
+static int time_tokens(struct rt_session *s, const int32_t *ids, uint32_t n, bool decode,
+                       double *tok_s, struct ert_error *err)
+{
+    int rc = 0;
+    rt_session_rewind(s, 0);
+    uint64_t begin = ert_now_ns();
+    if (!decode)
+        rc = rt_session_feed(s, ids, n, NULL, NULL, NULL, err);
+    for (uint32_t i = 0; decode && !rc && i < n; i++)
+        rc = rt_session_feed(s, &ids[i], 1, NULL, NULL, NULL, err);
+    *tok_s = (double)n * NS_PER_S / (double)(ert_now_ns() - begin);
+    return rc;
+}
+
+struct subject {
+    struct rt_session *session;
+    const int32_t *ids;
+    const struct rt_point *point;
+    unsigned threads;
+};
+
+static int measure(const struct subject *it, const char *test, uint32_t n, uint32_t repeats,
+                   json_t *results, struct ert_error *err)
+{
+    bool decode = test[0] == 'd';
+    double *rates = calloc(repeats, sizeof *rates), warm;
+    if (!rates)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory");
+    rt_session_set_point(it->session, it->point);
+    int rc = time_tokens(it->session, it->ids, n < 8 ? n : 8, decode, &warm, err);
+    for (uint32_t i = 0; !rc && i < repeats; i++)
+        rc = time_tokens(it->session, it->ids, n, decode, &rates[i], err);
+    struct bench_rate rate = bench_rate_of(rates, repeats);
+    free(rates);
+    if (rc)
+        return rc;
+    json_array_append_new(results,
+                          json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "point", it->point->name,
+                                    "test", test, "n", (int)n, "depth", 0, "threads",
+                                    (int)it->threads, "tok_s", rate.tok_s, "sd", rate.sd));
+    return 0;
+}
+
+int bench_points(const struct workbench *bench, const struct point_list *points,
+                 const struct bench_config *config, json_t *results, struct ert_error *err)
+{
+    uint32_t most = config->n_prompt > config->n_decode ? config->n_prompt : config->n_decode;
+    struct rt_session_config sizes = {.n_ctx = most};
+    struct rt_session *session = NULL;
+    int32_t *ids = calloc(most, sizeof *ids);
+    int rc = ids ? 0 : ert_fail(err, ERT_E_NOMEM, "out of memory");
+    if (!rc)
+        rc = rt_session_create(&session, bench->pack, bench->team, &sizes, err);
+    for (uint32_t i = 0; !rc && i < most; i++)
+        ids[i] = (int32_t)(i * 2654435761u % bench->pack->model.n_vocab);
+    for (size_t i = 0; !rc && i < points->n; i++) {
+        struct subject it = {session, ids, &points->points[i], rt_team_size(bench->team)};
+        if (config->n_prompt)
+            rc = measure(&it, "prefill", config->n_prompt, config->repeats, results, err);
+        if (!rc && config->n_decode)
+            rc = measure(&it, "decode", config->n_decode, config->repeats, results, err);
+    }
+    if (session)
+        rt_session_free(session);
+    free(ids);
+    return rc;
+}

@@ -1,0 +1,187 @@
+/* The cost of a swap in the token path, and of the token after it. */
+#include <malloc.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "cli/bench.h"
+
+enum {
+    DEPTH = 32,
+    SPAN = 32,
+    STEADY_TOKENS = 31
+}; /* tokens are decoded at DEPTH .. DEPTH + SPAN */
+
+struct swap {
+    uint32_t from, to;
+    double cost_us;
+    double ratio; /* of the token after it to the median token of its point */
+};
+
+struct switching {
+    const struct point_list *points;
+    struct rt_session *session;
+    struct rt_point_table *table;
+    struct rt_switch *sw;
+    struct swap *swaps; /* [n] */
+    double *sorted;     /* [n], scratch */
+    double *median_us;  /* [points], of a token without a swap */
+    uint32_t n;
+    uint64_t random;
+};
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double quantile(const double *sorted, size_t n, double q)
+{
+    return n ? sorted[(size_t)(q * (double)(n - 1) + 0.5)] : 0;
+}
+
+/* xorshift64 (Marsaglia 2003): any seeded sequence will do. */
+static uint32_t next_random(struct switching *s)
+{
+    s->random ^= s->random << 13;
+    s->random ^= s->random >> 7;
+    s->random ^= s->random << 17;
+    return (uint32_t)(s->random >> 32);
+}
+
+/* One token within the span of depths; microseconds. */
+static int time_token(struct switching *s, double *us, struct ert_error *err)
+{
+    if (rt_session_position(s->session) >= DEPTH + SPAN)
+        rt_session_rewind(s->session, DEPTH);
+    int32_t id = (int32_t)(rt_session_position(s->session) + 1);
+    uint64_t begin = ert_now_ns();
+    int rc = rt_session_feed(s->session, &id, 1, NULL, NULL, NULL, err);
+    *us = (double)(ert_now_ns() - begin) * 1e-3;
+    return rc;
+}
+
+/* Fills the cache to DEPTH and finds each point's median token. */
+static int measure_steady(struct switching *s, struct ert_error *err)
+{
+    double us[STEADY_TOKENS];
+    int32_t id = 1;
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < DEPTH; i++)
+        rc = rt_session_feed(s->session, &id, 1, NULL, NULL, NULL, err);
+    for (size_t p = 0; !rc && p < s->points->n; p++) {
+        rt_session_set_point(s->session, &s->points->points[p]);
+        for (size_t i = 0; !rc && i < STEADY_TOKENS; i++)
+            rc = time_token(s, &us[i], err);
+        qsort(us, STEADY_TOKENS, sizeof *us, by_value);
+        s->median_us[p] = quantile(us, STEADY_TOKENS, 0.5);
+    }
+    return rc;
+}
+
+static int measure_swaps(struct switching *s, struct ert_error *err)
+{
+    uint32_t current = 0;
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < s->n; i++) {
+        struct swap *swap = &s->swaps[i];
+        uint32_t step = 1 + next_random(s) % (uint32_t)(s->points->n - 1);
+        swap->from = current;
+        swap->to = current = (current + step) % (uint32_t)s->points->n;
+        rt_switch_publish(s->sw, swap->to);
+        uint64_t begin = ert_now_ns();
+        struct rt_switch_take take = rt_switch_take(s->sw, begin);
+        rt_session_set_point(s->session, rt_point_at(s->table, take.index));
+        rt_switch_ack(s->sw, take.epoch);
+        swap->cost_us = (double)(ert_now_ns() - begin) * 1e-3;
+        double us;
+        rc = time_token(s, &us, err);
+        swap->ratio = (us + swap->cost_us) / s->median_us[swap->to];
+    }
+    return rc;
+}
+
+/* Quantiles of the swaps of one pair; all pairs if from == to. */
+static void report_pair(struct switching *s, uint32_t from, uint32_t to, json_t *pairs)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < s->n; i++)
+        if (s->swaps[i].from == from && s->swaps[i].to == to)
+            s->sorted[n++] = s->swaps[i].cost_us;
+    if (n == 0)
+        return;
+    qsort(s->sorted, n, sizeof *s->sorted, by_value);
+    json_array_append_new(
+        pairs, json_pack("{s:s, s:s, s:I, s:f, s:f}", "from", s->points->points[from].name, "to",
+                         s->points->points[to].name, "n", (json_int_t)n, "p50_us",
+                         quantile(s->sorted, n, 0.5), "p99_us", quantile(s->sorted, n, 0.99)));
+}
+
+static void report(struct switching *s, json_t *pairs, json_t *total)
+{
+    for (uint32_t from = 0; from < s->points->n; from++)
+        for (uint32_t to = 0; to < s->points->n; to++)
+            report_pair(s, from, to, pairs);
+    for (uint32_t i = 0; i < s->n; i++)
+        s->sorted[i] = s->swaps[i].cost_us;
+    qsort(s->sorted, s->n, sizeof *s->sorted, by_value);
+    json_object_set_new(total, "swaps", json_integer(s->n));
+    json_object_set_new(total, "p50_us", json_real(quantile(s->sorted, s->n, 0.5)));
+    json_object_set_new(total, "p99_us", json_real(quantile(s->sorted, s->n, 0.99)));
+    json_object_set_new(total, "max_us", json_real(quantile(s->sorted, s->n, 1)));
+    for (uint32_t i = 0; i < s->n; i++)
+        s->sorted[i] = s->swaps[i].ratio;
+    qsort(s->sorted, s->n, sizeof *s->sorted, by_value);
+    json_object_set_new(total, "first_token_p50", json_real(quantile(s->sorted, s->n, 0.5)));
+    json_object_set_new(total, "first_token_p99", json_real(quantile(s->sorted, s->n, 0.99)));
+    json_object_set_new(total, "first_token_max", json_real(quantile(s->sorted, s->n, 1)));
+}
+
+static int prepare(struct switching *s, const struct workbench *bench, struct ert_error *err)
+{
+    struct rt_session_config sizes = {.n_ctx = DEPTH + SPAN};
+    s->swaps = calloc(s->n, sizeof *s->swaps);
+    s->sorted = calloc(s->n, sizeof *s->sorted);
+    s->median_us = calloc(s->points->n, sizeof *s->median_us);
+    if (!s->swaps || !s->sorted || !s->median_us)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory for %u swaps", s->n);
+    int rc = rt_point_table_create(&s->table, s->points->points, (uint32_t)s->points->n, err);
+    if (!rc)
+        rc = rt_switch_create(&s->sw, s->table, 0, err);
+    if (!rc)
+        rc = rt_session_create(&s->session, bench->pack, bench->team, &sizes, err);
+    return rc;
+}
+
+int bench_switches(const struct workbench *bench, const struct point_list *points,
+                   const struct bench_config *config, json_t *pairs, json_t *total,
+                   struct ert_error *err)
+{
+    struct switching s = {.points = points, .n = config->n_swaps, .random = 88172645463325252ULL};
+    struct rusage before, after;
+    if (points->n < 2)
+        return ert_fail(err, ERT_E_USAGE, "a swap needs two points, the list has %zu", points->n);
+    int rc = prepare(&s, bench, err);
+    if (!rc)
+        rc = measure_steady(&s, err);
+    getrusage(RUSAGE_SELF, &before);
+    size_t heap = mallinfo2().uordblks;
+    if (!rc)
+        rc = measure_swaps(&s, err);
+    size_t grown = mallinfo2().uordblks - heap;
+    getrusage(RUSAGE_SELF, &after);
+    if (!rc) {
+        report(&s, pairs, total);
+        json_object_set_new(total, "major_faults",
+                            json_integer(after.ru_majflt - before.ru_majflt));
+        json_object_set_new(total, "heap_grown_bytes", json_integer((json_int_t)grown));
+    }
+    if (s.session)
+        rt_session_free(s.session);
+    rt_switch_free(s.sw);
+    rt_point_table_unref(s.table);
+    free(s.swaps);
+    free(s.sorted);
+    free(s.median_us);
+    return rc;
+}

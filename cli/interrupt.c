@@ -1,0 +1,56 @@
+#include "cli/interrupt.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+enum { CLI_TERMINATED = 143 };
+
+/* A signal handler has no argument of its own: these are the program's only globals. */
+static _Atomic(struct ert_conversation *) answering;
+static atomic_int interrupts;
+static _Atomic(const char *) restore_bytes;
+static atomic_size_t restore_length;
+
+static _Noreturn void end_program(int status)
+{
+    const char *bytes = atomic_load(&restore_bytes);
+    if (bytes && write(STDERR_FILENO, bytes, atomic_load(&restore_length)) < 0)
+        _exit(status);
+    _exit(status);
+}
+
+static void on_signal(int number)
+{
+    if (number == SIGTERM)
+        end_program(CLI_TERMINATED);
+    if (atomic_fetch_add(&interrupts, 1) >= 1)
+        end_program(CLI_INTERRUPTED);
+    struct ert_conversation *talk = atomic_load(&answering);
+    if (talk)
+        ert_cancel(talk);
+}
+
+void interrupt_arm(struct ert_conversation *talk)
+{
+    /* No SA_RESTART: Ctrl-C at a prompt must come back from reading the line. */
+    struct sigaction action = {.sa_handler = on_signal};
+    atomic_store(&answering, talk);
+    atomic_store(&interrupts, 0);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool interrupt_seen(void)
+{
+    return atomic_load(&interrupts) > 0;
+}
+
+void interrupt_restore(const char *bytes, size_t n)
+{
+    atomic_store(&restore_bytes, NULL);
+    atomic_store(&restore_length, n);
+    atomic_store(&restore_bytes, bytes);
+}

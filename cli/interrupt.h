@@ -1,0 +1,19 @@
+/* interrupt: Ctrl-C ends the answer, a second one the program. */
+#ifndef ERT_INTERRUPT_H
+#define ERT_INTERRUPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/edgert.h"
+
+/* From now on SIGINT is caught: it cancels talk's answer (NULL: it is only counted); a second one
+ * since this call ends the program with status 130, SIGTERM with 143. Interrupted reads return. */
+void interrupt_arm(struct ert_conversation *talk);
+/* True if SIGINT came since interrupt_arm. */
+bool interrupt_seen(void);
+/* Bytes to write to stderr before the program is ended by a signal, to leave the terminal as it was
+ * (NULL = none). They must stay valid. */
+void interrupt_restore(const char *bytes, size_t n);
+
+#endif

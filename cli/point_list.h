@@ -1,0 +1,17 @@
+/* point_list: the points that --point names, or all that a pack has. */
+#ifndef ERT_POINT_LIST_H
+#define ERT_POINT_LIST_H
+
+#include "cli/options.h"
+#include "runtime/runtime.h"
+
+struct point_list {
+    struct rt_point *points; /* released by free() */
+    size_t n;
+};
+
+/* Points of names; if there are none, every variant of the pack at every tier. */
+int point_list_make(struct point_list *list, const struct rt_pack *pack,
+                    const struct option_list *names, struct ert_error *err);
+
+#endif

@@ -1,0 +1,119 @@
+/* edgert policy check|show: is a file right, and what does a policy come to. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/options.h"
+#include "cli/policy_source.h"
+#include "engine/layers.h"
+
+static json_t *describe(const struct pol_policy *p)
+{
+    json_t *states = json_array(), *sensors = json_array();
+    for (size_t i = 0; i < p->n_states; i++)
+        json_array_append_new(states, json_string(p->states[i].name));
+    for (size_t i = 0; i < p->n_sensors; i++)
+        json_array_append_new(sensors, json_string(p->sensors[i].name));
+    return json_pack("{s:s, s:f, s:o, s:o, s:i}", "name", p->name, "poll_s", p->poll_s, "states",
+                     states, "sensors", sensors, "trips", (int)p->n_trips);
+}
+
+/* Every policy of the files must compile. The JSON says ok or the first mistake; status 3 if any.
+ */
+static int check(const char *path, bool json)
+{
+    struct pol_file *file = NULL;
+    struct pol_policy *policy = malloc(sizeof *policy);
+    struct ert_error err = {0};
+    json_t *policies = json_array();
+    int rc = policy ? 0 : ert_fail(&err, ERT_E_NOMEM, "out of memory");
+    if (!rc)
+        rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, &file, &err);
+    for (size_t i = 0; !rc && i < pol_file_count(file); i++) {
+        rc = policy_source_compile(file, pol_file_name(file, i), policy, &err);
+        if (!rc)
+            json_array_append_new(policies, describe(policy));
+        if (!rc && !json)
+            printf("%s: ok, %zu states, %zu sensors, %zu trips\n", policy->name, policy->n_states,
+                   policy->n_sensors, policy->n_trips);
+    }
+    if (file)
+        pol_file_free(file);
+    free(policy);
+    int status = CLI_OK;
+    json_t *error = rc ? json_string(err.text) : json_null();
+    if (json)
+        status = cli_print_json(
+            json_pack("{s:b, s:o, s:o}", "ok", rc == 0, "policies", policies, "error", error),
+            JSON_COMPACT);
+    if (!json) {
+        json_decref(policies);
+        json_decref(error);
+        status = cli_finish_output();
+    }
+    if (!rc)
+        return status;
+    cli_fail_error(&err);
+    return rc == -ERT_E_FORMAT || rc == -ERT_E_RANGE ? CLI_CHECK : CLI_FAILED;
+}
+
+/* One policy as YAML, all layers merged. */
+static int show(const char *name, const char *policy_file, bool json)
+{
+    struct pol_file *file = NULL;
+    struct pol_policy *policy = malloc(sizeof *policy);
+    char *text = NULL;
+    struct ert_error err;
+    int status = CLI_OK;
+    int rc = policy ? 0 : ert_fail(&err, ERT_E_NOMEM, "out of memory");
+    if (!rc)
+        rc = layers_load_policies(policy_file, &file, &err);
+    if (!rc)
+        rc = policy_source_compile(file, name, policy, &err);
+    if (!rc && !json)
+        rc = pol_show(policy, &text, &err);
+    if (rc) {
+        status = cli_fail_error(&err);
+    } else if (json) {
+        status = cli_print_json(describe(policy), JSON_COMPACT);
+    } else {
+        fputs(text, stdout);
+        status = cli_finish_output();
+    }
+    free(text);
+    if (file)
+        pol_file_free(file);
+    free(policy);
+    return status;
+}
+
+int command_policy(int argc, char **argv)
+{
+    bool json = false;
+    const char *policy_file = NULL;
+    const struct option_row rows[] = {
+        {"policy-file", 0, "FILE", "policies over the installed ones (show)", OPTION_TEXT,
+         &policy_file, 0, 0},
+        {"json", 0, NULL, "as JSON (docs/json.md)", OPTION_FLAG, &json, 0, 0},
+        OPTION_HELP,
+    };
+    struct command_line line = {
+        .usage = "edgert policy check [FILE] | show NAME",
+        .about = "check: every policy of FILE (or of the installed layers) is read and compiled;\n"
+                 "       a mistake is told with line and column, and status 3.\n"
+                 "show:  a policy by name, as it comes out of all layers.",
+        .rows = rows,
+        .n_rows = sizeof rows / sizeof *rows,
+        .min_arguments = 1,
+        .max_arguments = 2,
+    };
+    int status = options_parse(&line, argc, argv);
+    if (status >= 0)
+        return status;
+    const char *verb = line.arguments[0], *what = line.n_arguments > 1 ? line.arguments[1] : NULL;
+    if (!strcmp(verb, "check"))
+        return check(what, json);
+    if (strcmp(verb, "show") != 0)
+        return cli_usage("policy %s? expected check or show", verb);
+    return show(what ? what : "balanced", policy_file, json);
+}
