@@ -250,9 +250,9 @@ int rt_pack_read_meta(struct rt_pack *pack, const uint8_t *json, size_t size, st
     json_error_t bad;
     pack->meta = json_loadb((const char *)json, size, JSON_REJECT_DUPLICATES, &bad);
     if (!json_is_object(pack->meta))
-        return ert_fail(err, ERT_E_FORMAT, "%s: section META is no JSON object: %s (byte %d); %s",
-                        pack->path, pack->meta ? "another value" : bad.text,
-                        pack->meta ? 0 : bad.position, PACK_REMEDY);
+        return ert_fail(err, ERT_E_FORMAT,
+                        "%s: section META is no JSON object (it stops being one at byte %d); %s",
+                        pack->path, pack->meta ? 0 : bad.position, PACK_REMEDY);
     int rc = read_kind(pack, err);
     if (!rc)
         rc = read_model(pack, err);

@@ -139,7 +139,7 @@ static int read_vocab(struct rt_pack *pack, const struct pack_section *s, struct
 {
     const json_t *tokenizer = json_object_get(pack->meta, "tokenizer");
     int rc = rt_vocab_parse(&pack->vocab, pack->map.data + s->offset, s->size, tokenizer, err);
-    return rc ? ert_fail_in(err, "%s: section VOCAB", pack->path) : 0;
+    return rc ? ert_fail_in(err, "%s", pack->path) : 0;
 }
 
 static int read_pack(struct rt_pack *pack, struct ert_error *err)

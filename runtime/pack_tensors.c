@@ -250,9 +250,11 @@ static int read_array(struct reader *r, uint32_t i, const struct pack_tensor *t,
 }
 
 /* Frequencies index a table of head_dim / 2 angles; padding pairs name the first. */
-static int check_pairs(const struct reader *r, uint32_t i, const uint16_t *pairs)
+static int check_pairs(const struct reader *r, uint32_t i, const struct pack_tensor *t)
 {
     const struct rt_model *m = &r->pack->model;
+    const uint8_t *section = r->pack->map.data + r->pack->h_offset;
+    const uint16_t *pairs = (const uint16_t *)(const void *)(section + t->data_off);
     for (uint32_t k = 0; k < m->n_kv_heads * m->head_pad / 2; k++) {
         bool padding = k % (m->head_pad / 2) >= m->head_dim / 2;
         if (pairs[k] >= (padding ? 1 : m->head_dim / 2)) {
@@ -280,7 +282,7 @@ static int read_record(struct reader *r, uint32_t i)
     void *slot = owner + role->slot;
     rc = role->form == MATRIX ? read_matrix(r, i, &t, slot) : read_array(r, i, &t, slot);
     if (!rc && role->form == TABLE)
-        rc = check_pairs(r, i, r->pack->layers[t.layer].pairs);
+        rc = check_pairs(r, i, &t);
     return rc;
 }
 

@@ -17,8 +17,9 @@ enum {
     MINCORE_PAGES = 1024,
 };
 
-/* Whole pages of this machine that hold only the L region. The bytes between its end and the next
- * section belong to nobody, so the last page counts. */
+/* Whole pages of this machine that hold only the L region. The kernel evicts a large folio whole or
+ * not at all, so one that reaches into the H region stays: builds put PLANES_L on a multiple of 2
+ * MiB. The bytes between its end and the next section belong to nobody, so the last page counts. */
 struct span {
     uint8_t *data;
     size_t offset, size;
