@@ -31,11 +31,12 @@ INLINE void score(load_fn *load, const float *q, const void *keys, uint32_t stri
 {
     for (size_t i = 0, key = 0; i < n; i++, key += stride) {
         __m256 sum[VECTORS] = {0};
-        for (uint32_t d = 0; d < dims; d += STEP)
+        for (uint32_t d = 0; d < dims; d += STEP) {
 #pragma GCC unroll 4
             for (unsigned v = 0; v < VECTORS; v++)
                 sum[v] = _mm256_fmadd_ps(_mm256_loadu_ps(q + d + (size_t)v * LANES),
                                          load(keys, key + d + (size_t)v * LANES), sum[v]);
+        }
         scores[i] = scale * sum_of_lanes(_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]),
                                                        _mm256_add_ps(sum[2], sum[3])));
     }
@@ -58,11 +59,12 @@ INLINE void mix(load_fn *load, const float *weights, const void *values, uint32_
 {
     for (uint32_t d = 0; d < dims; d += STEP) {
         __m256 sum[VECTORS] = {0};
-        for (size_t i = 0, value = d; i < n; i++, value += stride)
+        for (size_t i = 0, value = d; i < n; i++, value += stride) {
 #pragma GCC unroll 4
             for (unsigned v = 0; v < VECTORS; v++)
                 sum[v] = _mm256_fmadd_ps(_mm256_broadcast_ss(weights + i),
                                          load(values, value + (size_t)v * LANES), sum[v]);
+        }
 #pragma GCC unroll 4
         for (unsigned v = 0; v < VECTORS; v++)
             _mm256_storeu_ps(out + d + (size_t)v * LANES, sum[v]);

@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 
 static bool cpu_has_scalar(void)
 {
@@ -10,10 +13,12 @@ static bool cpu_has_scalar(void)
 }
 
 #ifdef __x86_64__
+/* F16C by cpuid itself: not every compiler's __builtin_cpu_supports knows the name. */
 static bool cpu_has_avx2(void)
 {
+    unsigned eax, ebx, ecx, edx;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+           __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
 #endif
 
