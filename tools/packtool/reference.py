@@ -58,8 +58,8 @@ def silu(x):
 class Forward:
     """One run over ids with a point (variant, tier) for each."""
 
-    def __init__(self, pack, points):
-        self.pack, self.model = pack, pack.model
+    def __init__(self, pack, points, nudge):
+        self.pack, self.model, self.nudge = pack, pack.model, f32(1 + nudge)
         self.embd = layout.pad(self.model["n_embd"])
         self.head_pad = layout.pad(self.model["head_dim"])
         self.cache_type = f32 if pack.meta["kind"] == "f32" else np.float16
@@ -83,7 +83,8 @@ class Forward:
         return x
 
     def norm(self, x, role, layer=NO_LAYER):
-        return rmsnorm(x, self.vector(role, layer), self.model["n_embd"], self.model["rms_eps"])
+        y = rmsnorm(x, self.vector(role, layer), self.model["n_embd"], self.model["rms_eps"])
+        return y * self.nudge
 
     def per_kv_head(self, a, w, rotation=None):
         """K or V of all tokens at full width, as cached: [n][kv][head_pad]."""
@@ -149,9 +150,11 @@ class Forward:
         return out
 
 
-def reference_forward(pack, ids, points):
+def reference_forward(pack, ids, points, nudge=0.0):
     """f32[len(ids)][n_vocab]: the logits after each token, from an empty context. pack: a Pack or a path;
-    points: one (variant, tier) per token, e.g. ("w4a16", 2)."""
+    points: one (variant, tier) per token, e.g. ("w4a16", 2). nudge: a relative change of every norm's
+    result; one of the last place (2e-7) shows how far roundings alone move the logits, since the page
+    leaves the order of some float sums open and quantization amplifies that."""
     if isinstance(pack, (str, pathlib.Path)):
         pack = layout.read_pack(pack)
-    return Forward(pack, [tuple(p) for p in points]).logits(ids)
+    return Forward(pack, [tuple(p) for p in points], nudge).logits(ids)
