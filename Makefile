@@ -77,6 +77,14 @@ $(BUILD)/edgert: $(call objects,cli) $(foreach r,$(uses_cli),$(call archive,$(r)
 	$(if $(V),,@echo "  link $@")
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
 
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(call archive,runtime) $(call archive,base)
+	$(if $(V),,@echo "  link $@")
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
+
+bench: all $(BUILD)/bench/kernels ## kernels beside the machine's bandwidth, then points and swaps of the model
+	$(BUILD)/bench/kernels
+	$(BUILD)/edgert bench --switch
+
 tests: $(TESTS) $(DRIVERS) ## build every test program
 
 check: all tests ## every test; counts what passed, failed and was skipped, and why
