@@ -13,7 +13,8 @@ static bool replay_probe(struct gov_source *s, const struct gov_machine *machine
 static struct dev_reading replay_read(struct gov_source *s, const struct gov_machine *machine,
                                       uint64_t now_ns)
 {
-    double t_s = (double)(now_ns - machine->origin_ns) / 1e9;
+    /* The very expression of sim/replay.c, so that a row at a poll's time is seen by both. */
+    double t_s = (double)(now_ns - machine->origin_ns) * 1e-9;
     double end_s = dev_trace_duration_s(machine->trace);
     double held_s = t_s > end_s ? t_s - end_s : 0;
     struct dev_reading reading = dev_trace_at(machine->trace, s->u.replay.column,

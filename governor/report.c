@@ -35,7 +35,6 @@ static void add_line(struct report *r, const char *signal, const char *source)
         return;
     snprintf(r->lines[r->n].signal, sizeof r->lines->signal, "%s", signal);
     snprintf(r->lines[r->n].source, sizeof r->lines->source, "%s", source);
-    gov_source_open(&r->sources[r->n], source, &r->machine);
     r->n++;
 }
 
@@ -48,7 +47,7 @@ static void read_line(struct report *r, size_t i, uint64_t now_ns)
 {
     struct gov_sensor_line *line = &r->lines[i];
     struct gov_source *source = &r->sources[i];
-    const struct dev_signal *signal = dev_signal_find(*line->signal ? line->signal : "temp.");
+    const struct dev_signal *signal = dev_signal_find(*line->signal ? line->signal : "temp.found");
     line->reading = gov_source_read(source, &r->machine, now_ns);
     double value = line->reading.value;
     bool present = line->reading.why == DEV_PRESENT;
@@ -89,8 +88,10 @@ int gov_sensor_report(const struct gov_sources *sources, struct gov_sensor_line 
         add_line(&r, usual[i].signal, usual[i].source);
     gov_hwmon_list(&r.machine, add_found, &r);
     gov_thermal_list(&r.machine, add_found, &r);
-    for (size_t i = 0; i < r.n; i++)
+    for (size_t i = 0; i < r.n; i++) {
+        gov_source_open(&r.sources[i], r.lines[i].source, &r.machine);
         read_line(&r, i, ert_now_ns());
+    }
     if (any_load_waits(&r))
         ert_sleep_until_ns(ert_now_ns() + BETWEEN_SAMPLES_NS);
     for (size_t i = 0; i < r.n; i++)

@@ -114,7 +114,8 @@ void gov_upower_stop(struct gov_upower *upower);
 
 /* ---- what this machine has ----------------------------------------------------------------- */
 
-/* Calls found with the name of every libsensors temperature / every thermal zone. */
+/* Calls found with the name of every libsensors temperature / every thermal zone; found must not
+ * call into the source. */
 typedef void gov_found(void *ctx, const char *source_name);
 void gov_hwmon_list(const struct gov_machine *machine, gov_found *found, void *ctx);
 void gov_thermal_list(const struct gov_machine *machine, gov_found *found, void *ctx);

@@ -1,0 +1,74 @@
+"""The governor and the simulator agree: a live run's journal replayed gives the same decisions, and a
+trace in place of the machine gives the simulator's states at any speed."""
+import json
+import random
+import subprocess
+
+from tests import tap
+from tests.governor.test_sensors import loop, machine
+
+SIMULATE = tap.build / "tests" / "sim" / "drive_replay"
+
+
+def simulate(*arguments):
+    if not SIMULATE.exists():
+        tap.skip("needs tests/sim/drive_replay built (make tests)")
+    done = subprocess.run([SIMULATE, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def lines_of(journal, kind):
+    return [l for l in map(json.loads, journal.read_text().splitlines()) if l["type"] == kind]
+
+
+def test_a_live_runs_inputs_give_the_same_decisions():
+    """The machine's files change while the loop reads them, among them values that are no readings."""
+    chance = random.Random(7)
+    with machine() as m:
+        m.zone(0, "cpu-thermal", 60000)
+        journal = m.root / "journal.jsonl"
+        with loop(m.root, "quick", root=m.root, journal=journal) as g:
+            for _ in range(150):
+                m.zone(0, "cpu-thermal", chance.choice([40000, 66000, 68123, 72345, 90000, 0, -273000, "N/A"]))
+                m.write("proc/meminfo", f"MemAvailable: {chance.choice([50000, 105000, 4000000])} kB")
+                before = g.ask("status")["decisions"]
+                if chance.random() < 0.5:
+                    g.ask("poke")
+                g.until(lambda s: s["decisions"] > before, "deciding")
+            assert g.stop() == {"stopped": True}
+        inputs, changes = lines_of(journal, "input"), lines_of(journal, "decision")
+        assert len(inputs) >= 150 and len(changes) >= 20
+        said = simulate("journal", journal)
+        assert said.strip() == f"{len(inputs)} decisions, {len(changes)} changes ok", said
+        damaged = m.root / "damaged.jsonl"
+        damaged.write_text(journal.read_text().replace("[90,", "[41,"))
+        assert "journaled state" in simulate("journal", damaged), "the check above could not fail"
+
+
+def test_replay_gives_the_simulators_states():
+    """Rows fall on polls, between them, and leave cells empty."""
+    chance = random.Random(11)
+    rows = ["time_s,temp.cpu_C,memory.available_MB"]
+    for i in range(300):
+        hot = chance.choice(["", f"{chance.uniform(55, 85):.2f}"])
+        rows.append(f"{i * 0.07:.2f},{hot},{chance.choice(['', '50', '105', '4000'])}")
+    with machine() as m:
+        trace = m.root / "trace.csv"
+        trace.write_text("\n".join(rows) + "\n")
+        for speed in (10, 100):
+            journal = m.root / f"journal{speed}.jsonl"
+            with loop(m.root, "quick", root=m.root, replay=trace, speed=speed, journal=journal) as g:
+                g.until(lambda s: s["replay_ended"], "ended", 60)
+                policies = m.root / "policies.yaml"
+                assert g.stop() == {"stopped": True}
+            end_s = 299 * 0.07
+            live = [l for l in lines_of(journal, "decision") if l["t_s"] <= end_s]
+            expected = json.loads(simulate("replay", policies, "quick", trace))
+            changes = [[(round(l["t_s"], 6), l["from"], l["to"], l["reason"]) for l in some]
+                       for some in (live, expected["changes"])]
+            assert changes[0] == changes[1] and len(live) > 20, changes
+
+
+if __name__ == "__main__":
+    tap.main()
