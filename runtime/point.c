@@ -120,7 +120,7 @@ int rt_point_parse(const char *text, const struct rt_pack *pack, struct rt_point
     if (pack && point->tier == pack->n_tiers)
         return fail_unknown(text, pack, err);
     point->variant = point->prefill_variant = v;
-    if (percent == 100)
+    if (percent == 100 || (pack && point->tier == 0))
         name_point(point->name, sizeof point->name, v, NULL);
     else
         snprintf(point->name, sizeof point->name, "%s-r%u", rt_variants[v].name, percent);

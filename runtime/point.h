@@ -47,7 +47,7 @@ const struct rt_point *rt_point_at(const struct rt_point_table *table, uint32_t 
 
 /* One 64-bit word, an epoch (upper 48 bits) and an index into the table: published by the governor
  * side, taken by the engine at token boundaries. Publishing and taking are wait-free, allocate
- * nothing and may run in different threads. */
+ * nothing and may run in different threads: one publisher, one taker. A new switch is idle. */
 struct rt_switch;
 
 int rt_switch_create(struct rt_switch **sw, struct rt_point_table *table, uint32_t first,
@@ -57,7 +57,8 @@ const struct rt_point_table *rt_switch_table(const struct rt_switch *sw);
 
 /* Publisher side. Returns the new epoch. */
 uint64_t rt_switch_publish(struct rt_switch *sw, uint32_t index);
-/* The decision thread is alive until deadline_ns; past it a taker falls back to failsafe. 0 = no
+/* The decision thread is alive until deadline_ns; past it a taker falls back to failsafe, which had
+ * better need no L region: a failsafe take carries epoch 0 and acknowledges nothing. 0 = no
  * watchdog. */
 void rt_switch_beat(struct rt_switch *sw, uint64_t deadline_ns, uint32_t failsafe);
 /* True once the engine took this epoch (or a later one), or is idle or paused. Wait: polls until
