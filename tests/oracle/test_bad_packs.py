@@ -22,7 +22,7 @@ SHAPES = {
 }
 # What to do about it: a verb, or what was expected instead.
 REMEDY = re.compile(r"build|copy|download|fetch|again|expected|must|needs?\b|use |check|should|at most|at least|"
-                    r"update|newer|rebuild|known are|the pack has", re.I)
+                    r"update|newer|rebuild|known are|the pack has|this program runs", re.I)
 
 
 class Driver:
