@@ -26,6 +26,7 @@ struct ert_engine {
     struct gov_governor *governor;
     struct pol_policy *policy;
     atomic_bool busy; /* a conversation is answering */
+    uint64_t opened_ns;
 
     pthread_mutex_t lock; /* of all below: other threads read them through ert_get_* */
     bool has_lock;
