@@ -1,0 +1,132 @@
+/* Builds and measures packs for the Python tests:
+ *   drive_build build SOURCE OUTPUT [tokenizer=F] [f32] [h-only] [no-catalog] [tiers=100,50]
+ *               [truncate] [comp=N] [outliers] [threads=N] [seed=N] [cancel=STAGE]
+ *   drive_build eval PACK TEXT POINT|@SCHEDULE [windows=N] [window=N] [reference=PACK] [threads=N]
+ * Exit status 0, or 1 with the sentence on stderr. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "variants/variants.h"
+
+static const char *value_of(const char *argument, const char *name)
+{
+    size_t n = strlen(name);
+    return strncmp(argument, name, n) == 0 && argument[n] == '=' ? argument + n + 1 : NULL;
+}
+
+static bool stop_at(void *ctx, const char *stage, double done, double total)
+{
+    const char *wanted = ctx;
+    if (getenv("DRIVE_PROGRESS"))
+        fprintf(stderr, "%s %.0f/%.0f at %.1f s\n", stage, done, total, (double)ert_now_ns() / 1e9);
+    return !(wanted && strcmp(stage, wanted) == 0 && done > 0);
+}
+
+static void read_tiers(const char *text, struct var_build_options *o)
+{
+    while (text && *text && o->n_tiers < VAR_MAX_TIERS) {
+        o->rank_percent[o->n_tiers++] = (unsigned)atoi(text);
+        text = strchr(text, ',');
+        text = text ? text + 1 : NULL;
+    }
+}
+
+static int build(int n, char **arguments, struct ert_error *err)
+{
+    struct var_build_options o = {.source = arguments[0], .output = arguments[1], .seed = 1};
+    o.progress.report = stop_at;
+    for (int i = 2; i < n; i++) {
+        const char *v, *a = arguments[i];
+        o.f32 |= strcmp(a, "f32") == 0;
+        o.h_only |= strcmp(a, "h-only") == 0;
+        o.no_catalog |= strcmp(a, "no-catalog") == 0;
+        o.truncate_attention |= strcmp(a, "truncate") == 0;
+        o.outliers |= strcmp(a, "outliers") == 0;
+        if ((v = value_of(a, "tokenizer")))
+            o.tokenizer = v;
+        if ((v = value_of(a, "tiers")))
+            read_tiers(v, &o);
+        if ((v = value_of(a, "comp")))
+            o.comp_rank = (unsigned)atoi(v);
+        if ((v = value_of(a, "threads")))
+            o.threads = (unsigned)atoi(v);
+        if ((v = value_of(a, "seed")))
+            o.seed = (uint64_t)atoi(v);
+        if ((v = value_of(a, "cancel")))
+            o.progress.ctx = (void *)(uintptr_t)v;
+    }
+    return var_build(&o, err);
+}
+
+static int measure(const struct rt_pack *pack, struct rt_team *team, char **arguments,
+                   struct var_eval_config *config, struct ert_error *err)
+{
+    struct var_schedule_entry one = {0}, *list = NULL;
+    struct var_eval_result result = {0};
+    config->schedule = &one;
+    config->n_schedule = 1;
+    int rc = 0;
+    if (arguments[2][0] == '@')
+        rc = var_schedule_read(arguments[2] + 1, pack, &list, &config->n_schedule, err);
+    else
+        rc = rt_point_parse(arguments[2], pack, &one.point, err);
+    if (list)
+        config->schedule = list;
+    if (!rc)
+        rc = var_eval(pack, team, config, &result, err);
+    if (!rc)
+        printf("{\"tokens\": %llu, \"windows\": %u, \"nll\": %.9f, \"ppl\": %.6f, \"error\": %.6f, "
+               "\"kld\": %.6f, \"top1\": %.6f}\n",
+               (unsigned long long)result.tokens, result.windows, result.nll, result.ppl,
+               result.ppl_error, config->reference ? result.kld : -1,
+               config->reference ? result.top1 : -1);
+    free(list);
+    return rc;
+}
+
+static int eval(int n, char **arguments, struct ert_error *err)
+{
+    struct var_eval_config config = {0};
+    struct rt_pack *pack = NULL, *reference = NULL;
+    struct rt_team *team = NULL;
+    char *text = NULL;
+    unsigned threads = 2;
+    int rc = rt_pack_open(&pack, arguments[0], err);
+    for (int i = 3; i < n && !rc; i++) {
+        const char *v;
+        if ((v = value_of(arguments[i], "windows")))
+            config.max_windows = (uint32_t)atoi(v);
+        if ((v = value_of(arguments[i], "window")))
+            config.window = (uint32_t)atoi(v);
+        if ((v = value_of(arguments[i], "threads")))
+            threads = (unsigned)atoi(v);
+        if ((v = value_of(arguments[i], "reference")))
+            rc = rt_pack_open(&reference, v, err);
+    }
+    config.reference = reference;
+    if (!rc)
+        rc = rt_team_create(&team, threads, err);
+    if (!rc)
+        rc = ert_read_text(arguments[1], 1 << 28, &text, &config.n_text, err);
+    config.text = text;
+    if (!rc)
+        rc = measure(pack, team, arguments, &config, err);
+    free(text);
+    rt_team_free(team);
+    rt_pack_free(reference);
+    rt_pack_free(pack);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct ert_error err = {0};
+    int rc = argc > 3 && strcmp(argv[1], "build") == 0 ? build(argc - 2, argv + 2, &err)
+             : argc > 4 && strcmp(argv[1], "eval") == 0
+                 ? eval(argc - 2, argv + 2, &err)
+                 : ert_fail(&err, ERT_E_USAGE, "see the top");
+    if (rc)
+        fprintf(stderr, "%s\n", err.text);
+    return rc != 0;
+}

@@ -1,0 +1,342 @@
+/* The order of channels, heads' dimensions and the residual stream. */
+#include "variants/arrange.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/pack_format.h"
+#include "variants/calibrate.h"
+
+/* A unit of channels that move together, for sorting. */
+struct unit {
+    double score;
+    uint32_t first;
+};
+
+/* Falling score; equal scores keep the source's order, so that the result is the same everywhere.
+ */
+static int compare_units(const void *a, const void *b)
+{
+    const struct unit *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score < y->score ? 1 : -1;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+/* How many of n channels move together. */
+static uint32_t unit_width(const struct var_source *src, uint32_t n)
+{
+    return src->grid && n % PACK_GROUP == 0 ? PACK_GROUP : 1;
+}
+
+/* map[i] = the channel stored at place i: units of `width` channels by falling score (the sum of
+ * the members'), then padding. */
+static int sort_channels(const double *score, uint32_t n, uint32_t n_pad, uint32_t width,
+                         int32_t *map)
+{
+    uint32_t n_units = n / width;
+    struct unit *units = calloc(n_units, sizeof *units);
+    if (!units)
+        return -1;
+    for (uint32_t u = 0; u < n_units; u++) {
+        units[u].first = u * width;
+        for (uint32_t i = 0; i < width; i++)
+            units[u].score += score[u * width + i];
+    }
+    qsort(units, n_units, sizeof *units, compare_units);
+    for (uint32_t i = 0; i < n_pad; i++)
+        map[i] = i < n ? (int32_t)(units[i / width].first + i % width) : -1;
+    free(units);
+    return 0;
+}
+
+/* Adds scale[c] * w[r][c]^2 over all rows to by_col[c], and the same over all columns to by_row[r];
+ * either may be NULL. scale (a norm's weights, squared here) may be NULL. */
+static int add_squares(const struct var_tensor *t, const float *scale, double *by_row,
+                       double *by_col)
+{
+    float *w = malloc(t->cols * sizeof *w);
+    if (!w)
+        return -1;
+    for (uint32_t r = 0; r < t->rows; r++) {
+        var_tensor_row(t, r, w);
+        for (uint32_t c = 0; c < t->cols; c++) {
+            double x = (double)w[c] * (scale ? scale[c] : 1);
+            if (by_row)
+                by_row[r] += x * x;
+            if (by_col)
+                by_col[c] += x * x;
+        }
+    }
+    free(w);
+    return 0;
+}
+
+/* One layer's work and what it needs. */
+struct layer_job {
+    const struct var_source *src;
+    const struct var_layer_stats *stats; /* or NULL */
+    struct var_layer_order *order;
+    const struct rt_dims *widest;
+    uint32_t layer;
+    bool sort_mlp, sort_heads; /* else the source's order stays */
+};
+
+static const struct var_tensor *part(const struct layer_job *j, enum var_part p)
+{
+    return &j->src->layers[j->layer].part[p];
+}
+
+/* Importance of MLP channels: what a channel adds to the residual, E[a_j^2] |W_down[:,j]|^2, or,
+ * where nothing was measured, the product of the norms that a_j is made of. */
+static int score_mlp(const struct layer_job *j, double *score)
+{
+    uint32_t n_ff = j->src->model.n_ff, n_embd = j->src->model.n_embd;
+    float *norm = calloc(n_embd, sizeof *norm);
+    double *gate = calloc(3 * (size_t)n_ff, sizeof *gate), *up = gate ? gate + n_ff : NULL;
+    double *down = gate ? up + n_ff : NULL;
+    int rc = norm && gate ? add_squares(part(j, VAR_DOWN), NULL, NULL, down) : -1;
+    if (!rc && !j->stats) {
+        var_tensor_row(part(j, VAR_NORM_MLP), 0, norm);
+        rc = add_squares(part(j, VAR_GATE), norm, gate, NULL);
+        rc = rc ? rc : add_squares(part(j, VAR_UP), norm, up, NULL);
+    }
+    for (uint32_t c = 0; c < n_ff && !rc; c++)
+        score[c] = down[c] * (j->stats ? j->stats->sum_a2[c] : gate[c] * up[c]);
+    free(norm);
+    free(gate);
+    return rc;
+}
+
+static int order_mlp(const struct layer_job *j)
+{
+    const struct rt_model *m = &j->src->model;
+    double *score = calloc(m->n_ff, sizeof *score);
+    int rc = score ? 0 : -1;
+    if (!rc && j->sort_mlp)
+        rc = score_mlp(j, score);
+    if (!rc)
+        rc = sort_channels(score, m->n_ff, pack_pad(m->n_ff, PACK_GROUP),
+                           unit_width(j->src, m->n_ff), j->order->mlp);
+    free(score);
+    return rc;
+}
+
+/* Squared norms of each dimension of each KV head, over its rows of K (or V) and those of its query
+ * heads in Q (or its columns of O): [n_kv_heads * head_dim]. */
+static int score_heads(const struct layer_job *j, enum var_part own, enum var_part other,
+                       double *score)
+{
+    const struct rt_model *m = &j->src->model;
+    uint32_t n = m->n_heads * m->head_dim, n_kv = m->n_kv_heads * m->head_dim;
+    double *mine = calloc((size_t)n + n_kv, sizeof *mine), *theirs = mine ? mine + n_kv : NULL;
+    int rc = mine ? add_squares(part(j, own), NULL, mine, NULL) : -1;
+    bool rows = other == VAR_Q;
+    if (!rc)
+        rc = add_squares(part(j, other), NULL, rows ? theirs : NULL, rows ? NULL : theirs);
+    uint32_t group = m->n_heads / m->n_kv_heads;
+    for (uint32_t i = 0; i < n && !rc; i++) {
+        uint32_t kv = i / m->head_dim / group * m->head_dim + i % m->head_dim;
+        score[kv] += mine[kv] * theirs[i];
+    }
+    free(mine);
+    return rc;
+}
+
+/* Order of the dimensions of each KV head, [n_kv_heads][head_pad]. */
+static int order_dims(const struct layer_job *j, enum var_part own, enum var_part other,
+                      uint32_t width, int32_t *dims)
+{
+    const struct rt_model *m = &j->src->model;
+    double *score = calloc((size_t)m->n_kv_heads * m->head_dim, sizeof *score);
+    int rc = score ? 0 : -1;
+    if (!rc && j->sort_heads)
+        rc = score_heads(j, own, other, score);
+    for (uint32_t h = 0; h < m->n_kv_heads && !rc; h++)
+        rc = sort_channels(score + (size_t)h * m->head_dim, m->head_dim, m->head_pad, width,
+                           dims + (size_t)h * m->head_pad);
+    free(score);
+    return rc;
+}
+
+/* Places of stored rows (or columns) of the query heads: "by block of 32 dims across heads". */
+static void spread_heads(const struct rt_model *m, const int32_t *dims, uint32_t kept, int32_t *map)
+{
+    uint32_t group = m->n_heads / m->n_kv_heads;
+    for (uint32_t i = 0; i < m->n_heads * kept; i++) {
+        uint32_t head = i / PACK_GROUP % m->n_heads;
+        uint32_t dim = i / PACK_GROUP / m->n_heads * PACK_GROUP + i % PACK_GROUP;
+        int32_t from = dims[head / group * m->head_pad + dim];
+        map[i] = from < 0 ? -1 : (int32_t)(head * m->head_dim) + from;
+    }
+}
+
+static void list_heads(const struct rt_model *m, const int32_t *dims, int32_t *map)
+{
+    for (uint32_t i = 0; i < m->n_kv_heads * m->head_pad; i++)
+        map[i] = dims[i] < 0 ? -1 : (int32_t)(i / m->head_pad * m->head_dim) + dims[i];
+}
+
+static int order_heads(const struct layer_job *j)
+{
+    const struct rt_model *m = &j->src->model;
+    struct var_layer_order *o = j->order;
+    uint32_t n = m->n_kv_heads * m->head_pad;
+    /* O's columns are grouped in the source too; rows of Q, K and V move freely, in RoPE pairs. */
+    int32_t *dims = calloc(n, sizeof *dims);
+    int rc = dims ? order_dims(j, VAR_K, VAR_Q, 2, dims) : -1;
+    if (!rc) {
+        spread_heads(m, dims, j->widest->qk, o->q);
+        list_heads(m, dims, o->k);
+        for (uint32_t p = 0; p < n / 2; p++)
+            o->pairs[p] = dims[2 * (size_t)p] < 0 ? 0 : (uint16_t)(dims[2 * (size_t)p] / 2);
+        rc = order_dims(j, VAR_V, VAR_O, unit_width(j->src, m->head_dim), dims);
+    }
+    if (!rc) {
+        spread_heads(m, dims, j->widest->vo, o->o);
+        list_heads(m, dims, o->v);
+    }
+    free(dims);
+    return rc;
+}
+
+/* ---- the residual stream ------------------------------------------------------------------- */
+
+/* Which 32 channels become group 0: those that weigh most in what reads the residual. */
+static int score_residual(const struct var_source *src, double *score)
+{
+    static const enum var_part readers[][2] = {
+        {VAR_NORM_ATTN, VAR_Q},   {VAR_NORM_ATTN, VAR_K}, {VAR_NORM_ATTN, VAR_V},
+        {VAR_NORM_MLP, VAR_GATE}, {VAR_NORM_MLP, VAR_UP},
+    };
+    float *norm = calloc(src->model.n_embd, sizeof *norm);
+    int rc = norm ? 0 : -1;
+    for (uint32_t l = 0; l < src->model.n_layers; l++)
+        for (size_t i = 0; i < sizeof readers / sizeof readers[0] && !rc; i++) {
+            var_tensor_row(&src->layers[l].part[readers[i][0]], 0, norm);
+            rc = add_squares(&src->layers[l].part[readers[i][1]], norm, NULL, score);
+        }
+    free(norm);
+    return rc;
+}
+
+/* The best 32 (or the best group of 32) first, all others as they were: channels of like size side
+ * by side would raise the error of their groups (quantization.md measured it). */
+static int order_residual(const struct var_source *src, bool outliers, int32_t *map)
+{
+    const struct rt_model *m = &src->model;
+    double *score = calloc(m->n_embd, sizeof *score);
+    int rc = score ? 0 : -1;
+    if (!rc && outliers)
+        rc = score_residual(src, score);
+    if (!rc)
+        rc = sort_channels(score, m->n_embd, m->n_embd_pad, unit_width(src, m->n_embd), map);
+    for (uint32_t i = 0; i < PACK_GROUP && !rc && i < m->n_embd; i++)
+        score[map[i]] = -1; /* moved to the front */
+    for (uint32_t c = 0, at = PACK_GROUP; c < m->n_embd && !rc && at < m->n_embd; c++)
+        if (score[c] >= 0)
+            map[at++] = (int32_t)c;
+    free(score);
+    return rc;
+}
+
+/* ---- all of it ----------------------------------------------------------------------------- */
+
+static int allocate_layer(struct var_layer_order *o, const struct rt_model *m)
+{
+    size_t heads = (size_t)m->n_heads * m->head_pad, kv = (size_t)m->n_kv_heads * m->head_pad;
+    o->q = calloc(2 * heads + 2 * kv + pack_pad(m->n_ff, PACK_GROUP), sizeof *o->q);
+    o->pairs = calloc(kv / 2, sizeof *o->pairs);
+    if (!o->q || !o->pairs)
+        return -1;
+    o->o = o->q + heads;
+    o->k = o->o + heads;
+    o->v = o->k + kv;
+    o->mlp = o->v + kv;
+    return 0;
+}
+
+static int allocate(struct var_arrangement *a, const struct rt_model *m)
+{
+    a->n_layers = m->n_layers;
+    a->residual = calloc(m->n_embd_pad, sizeof *a->residual);
+    a->layers = calloc(m->n_layers, sizeof *a->layers);
+    bool ok = a->residual && a->layers;
+    for (uint32_t t = 0; t < a->n_tiers && ok; t++)
+        ok = (a->dims[t] = calloc(m->n_layers, sizeof *a->dims[t])) != NULL;
+    for (uint32_t l = 0; l < m->n_layers && ok; l++)
+        ok = allocate_layer(&a->layers[l], m) == 0;
+    return ok ? 0 : -1;
+}
+
+struct arrange_job {
+    const struct var_source *src;
+    const struct var_build_options *options;
+    const struct var_stats *stats;
+    struct var_arrangement *a;
+    _Atomic(int) failed;
+};
+
+static void arrange_layers(void *ctx, unsigned worker, unsigned n)
+{
+    struct arrange_job *job = ctx;
+    for (uint32_t l = worker; l < job->a->n_layers; l += n) {
+        struct layer_job j = {.src = job->src,
+                              .stats = job->stats ? &job->stats->layers[l] : NULL,
+                              .order = &job->a->layers[l],
+                              .widest = &job->a->dims[0][l],
+                              .layer = l,
+                              .sort_mlp = job->a->n_tiers > 1,
+                              .sort_heads = job->options->truncate_attention};
+        if (order_mlp(&j) || order_heads(&j))
+            job->failed = 1;
+    }
+}
+
+static void choose_tiers(struct var_arrangement *a, const struct var_build_options *options)
+{
+    static const unsigned standard[] = {100, 90, 80, 70};
+    bool own = options->n_tiers > 0;
+    a->n_tiers = options->f32 ? 1 : own ? options->n_tiers : 4;
+    for (uint32_t t = 0; t < a->n_tiers; t++)
+        a->rank_percent[t] = own ? options->rank_percent[t] : standard[t];
+}
+
+int var_arrange(struct var_arrangement **a, const struct var_source *src,
+                const struct var_build_options *options, const struct var_stats *stats,
+                struct rt_team *team, struct ert_error *err)
+{
+    *a = calloc(1, sizeof **a);
+    struct arrange_job job = {src, options, stats, *a, 0};
+    if (!*a)
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
+    choose_tiers(*a, options);
+    if (allocate(*a, &src->model) || order_residual(src, options->outliers, (*a)->residual))
+        job.failed = 1;
+    if (!job.failed) {
+        var_choose_widths(*a, &src->model, options->truncate_attention);
+        rt_team_run(team, rt_team_size(team), arrange_layers, &job);
+    }
+    if (job.failed) {
+        var_arrangement_free(*a);
+        *a = NULL;
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
+    }
+    return 0;
+}
+
+void var_arrangement_free(struct var_arrangement *a)
+{
+    if (!a)
+        return;
+    for (uint32_t l = 0; l < a->n_layers && a->layers; l++) {
+        free(a->layers[l].q);
+        free(a->layers[l].pairs);
+    }
+    for (uint32_t t = 0; t < VAR_MAX_TIERS; t++)
+        free(a->dims[t]);
+    free(a->residual);
+    free(a->layers);
+    free(a);
+}

@@ -1,0 +1,23 @@
+/* compensate: what a tier adds to make up for the channels it leaves out. */
+#ifndef VAR_COMPENSATE_H
+#define VAR_COMPENSATE_H
+
+#include "variants/arrange.h"
+#include "variants/calibrate.h"
+
+/* Private extras of one tier and layer, in stored order, owned by the caller; absent ones NULL. */
+struct var_extras {
+    float *mlp_bias;        /* [n_embd_pad] */
+    float *comp_v, *comp_u; /* [rank][n_embd_pad], [n_embd_pad][rank] */
+    uint32_t rank;          /* padded to 32 */
+};
+
+/* For the channels S that tier `tier` drops from layer `layer`: the bias W_down[:,S] E[a_S], and,
+ * with rank > 0, the best rank-limited linear map from the MLP's input to what is still missing
+ * (ridge regression on the moments, cut to its leading output directions). Nothing where S is
+ * empty. */
+int var_compensate(struct var_extras *x, const struct var_source *src,
+                   const struct var_arrangement *a, const struct var_stats *stats, uint32_t tier,
+                   uint32_t layer, uint32_t rank, struct ert_error *err);
+
+#endif

@@ -1,0 +1,86 @@
+#include "variants/describe.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static json_t *describe_model(const struct rt_model *m)
+{
+    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b}", "arch",
+                     m->arch, "n_layers", m->n_layers, "n_embd", m->n_embd, "n_heads", m->n_heads,
+                     "n_kv_heads", m->n_kv_heads, "head_dim", m->head_dim, "n_ff", m->n_ff,
+                     "n_vocab", m->n_vocab, "n_ctx", m->n_ctx, "rope_theta", (double)m->rope_theta,
+                     "rms_eps", (double)m->rms_eps, "tied", m->tied);
+}
+
+static json_t *describe_tiers(const struct var_arrangement *a)
+{
+    json_t *tiers = json_array();
+    for (uint32_t t = 0; t < a->n_tiers; t++) {
+        char name[16];
+        json_t *dims = json_array();
+        for (uint32_t l = 0; l < a->n_layers; l++) {
+            const struct rt_dims *d = &a->dims[t][l];
+            json_array_append_new(
+                dims, json_pack("{s:i, s:i, s:i}", "mlp", d->mlp, "qk", d->qk, "vo", d->vo));
+        }
+        snprintf(name, sizeof name, "r%u", a->rank_percent[t]);
+        json_array_append_new(tiers, json_pack("{s:s, s:i, s:o}", "name", name, "rank_percent",
+                                               a->rank_percent[t], "dims", dims));
+    }
+    return tiers;
+}
+
+static json_t *describe_tokenizer(const struct var_source *src)
+{
+    const struct rt_vocab *v = &src->vocab;
+    json_t *eos = json_array();
+    for (uint32_t i = 0; i < v->n_eos; i++)
+        json_array_append_new(eos, json_integer(v->eos[i]));
+    return json_pack("{s:s, s:s, s:i, s:o, s:i, s:b, s:b, s:s}", "model", v->model, "pre", v->pre,
+                     "bos", v->bos, "eos", eos, "unk", v->unk, "add_bos", v->add_bos,
+                     "add_space_prefix", v->add_space_prefix, "chat_template", src->chat_template);
+}
+
+static json_t *describe_source(const struct var_source *src)
+{
+    const char *base = strrchr(src->path, '/');
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016" PRIx64, ert_hash64(src->map.data, src->map.size));
+    return json_pack("{s:s, s:I, s:s, s:s}", "file", base ? base + 1 : src->path, "bytes",
+                     (json_int_t)src->map.size, "xxh64", hash, "type", src->type);
+}
+
+/* How the pack was made, for people. */
+static json_t *describe_recipe(const struct var_source *src, const struct var_arrangement *a,
+                               const struct var_build_options *o)
+{
+    if (o->f32)
+        return json_pack("{s:s}", "weights", "float32, as the source says");
+    const char *order = a->n_tiers == 1 ? "as in the source"
+                        : src->grid     ? "groups of 32 channels by E[a^2] |down|^2"
+                                        : "channels by E[a^2] |down|^2";
+    return json_pack("{s:s, s:s, s:s, s:b, s:i, s:I}", "quantizer",
+                     "asymmetric groups of 32, least squared error, 8-bit scales and offsets",
+                     "mlp_order", order, "attention",
+                     o->truncate_attention ? "heads ordered by weight norms"
+                                           : "whole in every tier",
+                     "outlier_group", o->outliers, "compensator_rank", (int)o->comp_rank, "seed",
+                     (json_int_t)o->seed);
+}
+
+int var_describe(json_t **meta, const struct var_source *src, const struct var_arrangement *a,
+                 const struct var_build_options *options, struct ert_error *err)
+{
+    const char *kind = options->f32 ? "f32" : options->h_only ? "h-only" : "nested";
+    *meta = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "name", src->model.name, "kind", kind,
+                      "model", describe_model(&src->model), "tiers", describe_tiers(a), "tokenizer",
+                      describe_tokenizer(src), "source", describe_source(src), "recipe",
+                      describe_recipe(src, a, options));
+    if (!*meta)
+        return ert_fail(
+            err, ERT_E_FORMAT,
+            "%s: its name, chat template or file name is not UTF-8 text; rename or repair "
+            "the file",
+            src->path);
+    return 0;
+}

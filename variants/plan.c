@@ -1,0 +1,218 @@
+#include "variants/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "variants/compensate.h"
+
+enum { DOWN_PANEL = 4 };
+
+/* What the functions here pass along. */
+struct planner {
+    struct var_plan *plan;
+    const struct var_source *src;
+    const struct var_arrangement *a;
+    const struct var_build_options *options;
+};
+
+static uint64_t take_place(uint64_t *end, uint64_t size)
+{
+    uint64_t at = (*end + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+    *end = at + size;
+    return at;
+}
+
+static void place_nested(struct planner *p, struct pack_tensor *r)
+{
+    struct var_plan *plan = p->plan;
+    uint64_t tiles = r->rows / PACK_TILE;
+    uint64_t blocks = tiles * (r->cols / PACK_GROUP - r->outlier_groups);
+    r->pair_off = take_place(&plan->h_size, tiles * PACK_PAIRS);
+    if (r->outlier_groups)
+        r->outlier_off = take_place(&plan->h_size, tiles * PACK_OUTLIER);
+    r->data_size = blocks * PACK_H_BLOCK;
+    r->data_off = take_place(&plan->h_size, r->data_size);
+    if (p->options->h_only)
+        return;
+    r->l_size = blocks * PACK_L_BLOCK;
+    r->l_off = take_place(&plan->l_size, r->l_size);
+}
+
+static struct var_planned *add(struct planner *p, uint32_t role, uint32_t layer, uint32_t kind,
+                               uint32_t rows, uint32_t cols)
+{
+    struct var_plan *plan = p->plan;
+    struct var_planned *t = &plan->tensors[plan->n++];
+    *t = (struct var_planned){.record = {role, layer, 0, kind, rows, cols}};
+    return t;
+}
+
+static struct var_planned *add_matrix(struct planner *p, uint32_t role, uint32_t layer,
+                                      const struct var_tensor *tensor, uint32_t rows, uint32_t cols,
+                                      uint32_t panel)
+{
+    uint32_t kind = p->options->f32 ? PACK_F32_MATRIX : PACK_NESTED;
+    struct var_planned *t = add(p, role, layer, kind, rows, cols);
+    struct pack_tensor *r = &t->record;
+    bool of_residual = role != PACK_ROLE_O && role != PACK_ROLE_DOWN && role < PACK_ROLE_COMP_V;
+    t->tensor = tensor;
+    r->panel_groups = panel < cols / PACK_GROUP ? panel : cols / PACK_GROUP;
+    r->outlier_groups = kind == PACK_NESTED && p->options->outliers && of_residual;
+    p->plan->weights += (uint64_t)rows * cols;
+    if (kind == PACK_NESTED) {
+        place_nested(p, r);
+    } else {
+        r->data_size = (uint64_t)rows * cols * sizeof(float);
+        r->data_off = take_place(&p->plan->h_size, r->data_size);
+    }
+    return t;
+}
+
+static struct var_planned *add_vector(struct planner *p, uint32_t role, uint32_t layer,
+                                      const struct var_tensor *tensor)
+{
+    uint32_t n = p->src->model.n_embd_pad;
+    struct var_planned *t = add(p, role, layer, PACK_F32_VECTOR, 1, n);
+    t->tensor = tensor;
+    t->cols = p->a->residual;
+    t->record.data_size = (uint64_t)n * sizeof(float);
+    t->record.data_off = take_place(&p->plan->h_size, t->record.data_size);
+    return t;
+}
+
+static void add_pairs(struct planner *p, uint32_t layer)
+{
+    uint32_t n = p->src->model.n_kv_heads * p->src->model.head_pad / 2;
+    struct var_planned *t = add(p, PACK_ROLE_PAIRS, layer, PACK_U16_TABLE, 1, n);
+    t->table = p->a->layers[layer].pairs;
+    t->record.data_size = (uint64_t)n * sizeof(uint16_t);
+    t->record.data_off = take_place(&p->plan->h_size, t->record.data_size);
+}
+
+static void add_layer(struct planner *p, uint32_t l)
+{
+    const struct rt_model *m = &p->src->model;
+    const struct var_layer_order *o = &p->a->layers[l];
+    const struct rt_dims *d = &p->a->dims[0][l];
+    const struct var_tensor *part = p->src->layers[l].part;
+    const int32_t *res = p->a->residual;
+    uint32_t e = m->n_embd_pad, kv = m->n_kv_heads * m->head_pad;
+    const struct {
+        uint32_t role;
+        enum var_part part;
+        uint32_t rows, cols, panel;
+        const int32_t *row_map, *col_map;
+    } matrices[] = {
+        {PACK_ROLE_Q, VAR_Q, m->n_heads * d->qk, e, 0, o->q, res},
+        {PACK_ROLE_K, VAR_K, kv, e, 0, o->k, res},
+        {PACK_ROLE_V, VAR_V, kv, e, 0, o->v, res},
+        {PACK_ROLE_O, VAR_O, e, m->n_heads * d->vo, m->n_heads, res, o->o},
+        {PACK_ROLE_GATE, VAR_GATE, d->mlp, e, 0, o->mlp, res},
+        {PACK_ROLE_UP, VAR_UP, d->mlp, e, 0, o->mlp, res},
+        {PACK_ROLE_DOWN, VAR_DOWN, e, d->mlp, DOWN_PANEL, res, o->mlp},
+    };
+    add_vector(p, PACK_ROLE_NORM_ATTN, l, &part[VAR_NORM_ATTN]);
+    add_vector(p, PACK_ROLE_NORM_MLP, l, &part[VAR_NORM_MLP]);
+    add_pairs(p, l);
+    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
+        struct var_planned *t = add_matrix(p, matrices[i].role, l, &part[matrices[i].part],
+                                           matrices[i].rows, matrices[i].cols, matrices[i].panel);
+        t->rows = matrices[i].row_map;
+        t->cols = matrices[i].col_map;
+    }
+}
+
+static void add_extras(struct planner *p, uint32_t tier, uint32_t layer, struct var_extras *x)
+{
+    uint32_t e = p->src->model.n_embd_pad;
+    if (x->mlp_bias) {
+        struct var_planned *t = add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL);
+        t->record.tier = tier;
+        t->cols = NULL;
+        t->values = x->mlp_bias;
+    }
+    if (x->comp_u) {
+        struct var_planned *v = add_matrix(p, PACK_ROLE_COMP_V, layer, NULL, x->rank, e, 0);
+        v->record.tier = tier;
+        v->values = x->comp_v;
+        struct var_planned *u = add_matrix(p, PACK_ROLE_COMP_U, layer, NULL, e, x->rank, 0);
+        u->record.tier = tier;
+        u->values = x->comp_u;
+    }
+    *x = (struct var_extras){0}; /* the plan's now */
+}
+
+/* The vocabulary's matrices have rows beyond n_vocab that are padding, in no order but the
+ * source's. */
+static void add_model(struct planner *p)
+{
+    const struct var_source *src = p->src;
+    const struct rt_model *m = &src->model;
+    uint32_t none = (uint32_t)PACK_NO_LAYER;
+    add_matrix(p, PACK_ROLE_EMBED, none, &src->embed, m->n_vocab_pad, m->n_embd_pad, 0)->cols =
+        p->a->residual;
+    if (!m->tied)
+        add_matrix(p, PACK_ROLE_HEAD, none, &src->head, m->n_vocab_pad, m->n_embd_pad, 0)->cols =
+            p->a->residual;
+    add_vector(p, PACK_ROLE_NORM_FINAL, none, &src->norm_final);
+}
+
+static int add_tiers(struct planner *p, const struct var_stats *stats, struct ert_error *err)
+{
+    for (uint32_t t = 1; t < p->a->n_tiers && stats; t++)
+        for (uint32_t l = 0; l < p->a->n_layers; l++) {
+            struct var_extras x = {0};
+            int rc = var_compensate(&x, p->src, p->a, stats, t, l, p->options->comp_rank, err);
+            if (rc)
+                return rc;
+            add_extras(p, t, l, &x);
+        }
+    return 0;
+}
+
+int var_plan_make(struct var_plan *plan, const struct var_source *src,
+                  const struct var_arrangement *a, const struct var_build_options *options,
+                  const struct var_stats *stats, struct ert_error *err)
+{
+    struct planner p = {plan, src, a, options};
+    enum { PER_MODEL = 3, PER_LAYER = VAR_N_PARTS + 1, PER_EXTRA = 3 };
+    *plan = (struct var_plan){0};
+    plan->room = PER_MODEL + a->n_layers * (PER_LAYER + a->n_tiers * PER_EXTRA);
+    plan->tensors = calloc(plan->room, sizeof *plan->tensors);
+    if (!plan->tensors)
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory to plan the pack", src->path);
+    add_model(&p);
+    for (uint32_t l = 0; l < a->n_layers; l++)
+        add_layer(&p, l);
+    int rc = add_tiers(&p, stats, err);
+    if (rc)
+        var_plan_release(plan);
+    return rc;
+}
+
+void var_plan_release(struct var_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->n; i++)
+        free(plan->tensors[i].values);
+    free(plan->tensors);
+    *plan = (struct var_plan){0};
+}
+
+void var_planned_row(const struct var_planned *p, uint32_t row, float *scratch, float *out)
+{
+    uint32_t n = p->record.cols;
+    if (p->values) {
+        memcpy(out, p->values + (size_t)row * n, n * sizeof *out);
+        return;
+    }
+    int64_t from = p->rows ? p->rows[row] : row < p->tensor->rows ? (int64_t)row : -1;
+    if (from < 0) {
+        memset(out, 0, n * sizeof *out);
+        return;
+    }
+    var_tensor_row(p->tensor, (uint32_t)from, scratch);
+    for (uint32_t c = 0; c < n; c++) {
+        int64_t at = p->cols ? p->cols[c] : c < p->tensor->cols ? (int64_t)c : -1;
+        out[c] = at < 0 ? 0 : scratch[at];
+    }
+}

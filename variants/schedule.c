@@ -1,0 +1,119 @@
+/* Schedules of points: "TOKEN POINT" lines, or the switch lines of a run's journal. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "variants/variants.h"
+
+enum { MAX_BYTES = 64 << 20 };
+
+struct schedule {
+    const char *path;
+    const struct rt_pack *pack;
+    struct var_schedule_entry *entries;
+    size_t n, room;
+    struct ert_error *err;
+};
+
+static int add_entry(struct schedule *s, size_t line, long token, const char *point)
+{
+    if (s->n > 0 && token < (long)s->entries[s->n - 1].token)
+        return ert_fail(s->err, ERT_E_FORMAT,
+                        "%s:%zu: token %ld comes before token %u of the line above", s->path, line,
+                        token, s->entries[s->n - 1].token);
+    if (s->n > 0 && token == (long)s->entries[s->n - 1].token)
+        s->n--; /* two switches at one token: only the last one ran */
+    if (s->n == s->room) {
+        size_t room = s->room ? 2 * s->room : 64;
+        void *bigger = realloc(s->entries, room * sizeof *s->entries);
+        if (!bigger)
+            return ert_fail(s->err, ERT_E_NOMEM, "%s: no memory for %zu entries", s->path, room);
+        s->entries = bigger;
+        s->room = room;
+    }
+    struct var_schedule_entry *e = &s->entries[s->n];
+    e->token = (uint32_t)token;
+    if (rt_point_parse(point, s->pack, &e->point, s->err))
+        return ert_fail_in(s->err, "%s:%zu", s->path, line);
+    s->n++;
+    return 0;
+}
+
+static int read_plain(struct schedule *s, size_t line, char *text)
+{
+    char *rest = NULL, *number = strtok_r(text, " \t", &rest),
+         *point = strtok_r(NULL, " \t", &rest);
+    struct ert_error why = {0};
+    long token = 0;
+    if (!point || strtok_r(NULL, " \t", &rest))
+        return ert_fail(s->err, ERT_E_FORMAT,
+                        "%s:%zu: expected \"TOKEN POINT\", such as \"64 w4a16\"", s->path, line);
+    if (ert_parse_int(number, 0, UINT32_MAX, &token, &why))
+        return ert_fail(s->err, ERT_E_FORMAT, "%s:%zu: %s", s->path, line, why.text);
+    return add_entry(s, line, token, point);
+}
+
+/* Journal lines of other types say nothing about points. */
+static int read_journal(struct schedule *s, size_t line, const char *text)
+{
+    json_error_t why;
+    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &why), *token;
+    if (!object)
+        return ert_fail(s->err, ERT_E_FORMAT, "%s:%zu: not a journal line: %s", s->path, line,
+                        why.text);
+    const char *type = json_string_value(json_object_get(object, "type"));
+    const char *to = json_string_value(json_object_get(object, "to"));
+    int rc = 0;
+    if (type && strcmp(type, "switch") == 0) {
+        token = json_object_get(object, "token");
+        json_int_t at = json_integer_value(token);
+        if (!json_is_integer(token) || at < 0 || at > UINT32_MAX || !to)
+            rc = ert_fail(s->err, ERT_E_FORMAT, "%s:%zu: a switch line needs \"token\" and \"to\"",
+                          s->path, line);
+        else if (strcmp(to, "pause") != 0) /* a pause holds the text and changes no token */
+            rc = add_entry(s, line, at, to);
+    }
+    json_decref(object);
+    return rc;
+}
+
+static int read_lines(struct schedule *s, char *text)
+{
+    int rc = 0;
+    size_t line = 0;
+    char *next = text;
+    while (next && !rc) {
+        char *start = strsep(&next, "\n");
+        line++;
+        start[strcspn(start, "\r")] = '\0';
+        start += strspn(start, " \t");
+        if (*start == '{')
+            rc = read_journal(s, line, start);
+        else if (*start != '\0' && *start != '#')
+            rc = read_plain(s, line, start);
+    }
+    return rc;
+}
+
+int var_schedule_read(const char *path, const struct rt_pack *pack,
+                      struct var_schedule_entry **entries, size_t *n, struct ert_error *err)
+{
+    struct schedule s = {.path = path, .pack = pack, .err = err};
+    char *text;
+    *entries = NULL;
+    *n = 0;
+    int rc = ert_read_text(path, MAX_BYTES, &text, NULL, err);
+    if (rc)
+        return rc;
+    rc = read_lines(&s, text);
+    free(text);
+    if (!rc && (s.n == 0 || s.entries[0].token != 0))
+        rc = ert_fail(err, ERT_E_FORMAT, "%s: a schedule needs a point for token 0: \"0 w8a8\"",
+                      path);
+    if (rc) {
+        free(s.entries);
+        return rc;
+    }
+    *entries = s.entries;
+    *n = s.n;
+    return 0;
+}

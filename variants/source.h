@@ -1,0 +1,93 @@
+/* source: a model file being read, whatever its format: hyperparameters, vocabulary and weights
+ * that come out as float rows. The inner side of the room; variants.h is the door. */
+#ifndef VAR_SOURCE_H
+#define VAR_SOURCE_H
+
+#include "runtime/pack.h"
+
+/* How the numbers of a tensor are stored (GGUF's types; tensor_types.def). A row is cols / block
+ * blocks of `bytes` bytes. */
+struct var_type {
+    const char *name;
+    uint32_t id;           /* GGUF's number */
+    uint32_t block, bytes; /* weights and bytes per block */
+    bool grid;             /* 16 levels per block of 32: a quantizer can find them again */
+    void (*dequantize)(const uint8_t *in, size_t n_blocks, float *out);
+};
+
+/* The type of GGUF's number, NULL if unknown here. */
+const struct var_type *var_type_of(uint32_t id);
+/* Name of any type GGUF defines, also of those that are not read here; NULL if it defines none. */
+const char *var_type_name(uint32_t id);
+/* The names of all types read here, "F32, F16, ...", into text[room]. */
+void var_type_list(char *text, size_t room);
+
+/* A matrix [rows][cols] or, with rows 1, a vector of the source; data points into the mapping. */
+struct var_tensor {
+    const char *name; /* the source's word for it, for errors */
+    const struct var_type *type;
+    const uint8_t *data;
+    uint32_t rows, cols;
+};
+
+/* Row `row` as cols floats, exactly what the file says (bit-equal to gguf-py's dequantize). */
+void var_tensor_row(const struct var_tensor *t, uint32_t row, float *out);
+
+enum var_part {
+    VAR_NORM_ATTN,
+    VAR_NORM_MLP,
+    VAR_Q,
+    VAR_K,
+    VAR_V,
+    VAR_O,
+    VAR_GATE,
+    VAR_UP,
+    VAR_DOWN,
+    VAR_N_PARTS
+};
+
+struct var_source_layer {
+    struct var_tensor part[VAR_N_PARTS];
+};
+
+/* The vocabulary's memory; struct rt_vocab in var_source points at it. */
+struct var_vocab_store {
+    uint32_t *offset;
+    char *text;
+    float *score;
+    uint8_t *type;
+    uint32_t (*merge)[2];
+};
+
+struct var_source {
+    char *path;
+    struct ert_map map;
+    struct rt_model model; /* pads included */
+    struct rt_vocab vocab;
+    struct var_vocab_store store;
+    char *chat_template;                       /* "" if none */
+    char type[16];                             /* the type most weights have */
+    bool grid;                                 /* that type has 16 levels per block of 32 */
+    struct var_tensor embed, head, norm_final; /* head is embed when tied */
+    struct var_source_layer *layers;           /* [model.n_layers] */
+    char *names; /* storage of tensor names that the file does not hold */
+};
+
+/* Opens a GGUF file, or a llama2.c model if tokenizer is given. Rows of Q and K come as pairs
+ * (2p, 2p + 1), as both formats store them for this architecture. Errors name file, key or tensor,
+ * offset, what was expected and what to do; nothing is left allocated then. */
+int var_source_open(struct var_source **source, const char *path, const char *tokenizer,
+                    struct ert_error *err);
+void var_source_free(struct var_source *source); /* NULL is fine */
+
+/* The two formats; src->path and src->map are filled by the caller, who frees src on failure. */
+int var_source_read_gguf(struct var_source *src, struct ert_error *err);
+int var_source_read_llama2c(struct var_source *src, const char *tokenizer, struct ert_error *err);
+
+/* Checks the hyperparameters against each other and the limits of a pack; fills the pads. */
+int var_source_check_model(struct var_source *src, struct ert_error *err);
+
+/* Room for a vocabulary of n tokens and text_bytes in all (scores, types); sets the pointers. */
+int var_vocab_reserve(struct var_source *src, uint32_t n, size_t text_bytes, struct ert_error *err);
+
+#endif
