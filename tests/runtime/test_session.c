@@ -225,6 +225,40 @@ static void prefill_has_a_variant_of_its_own(void **state)
     free(expected);
 }
 
+/* Lets one chunk pass, then sets a point. */
+struct late_switch {
+    int chunks;
+    struct rt_point point;
+};
+
+static int switch_later(void *ctx)
+{
+    struct late_switch *late = ctx;
+    if (late->chunks++ == 1)
+        rt_session_set_point(session, &late->point);
+    return 0;
+}
+
+static void a_point_may_change_between_chunks(void **state)
+{
+    (void)state;
+    float *expected = calloc(pack->model.n_vocab, sizeof *expected);
+    struct rt_point w8;
+    struct late_switch late = {0};
+    assert_int_equal(rt_point_parse("w8a8", pack, &w8, NULL), 0);
+    assert_int_equal(rt_point_parse("w4a16-r70", pack, &late.point, NULL), 0);
+    rt_session_set_point(session, &w8);
+    assert_int_equal(rt_session_feed(session, ids, CHUNK, NULL, NULL, NULL, NULL), 0);
+    rt_session_set_point(session, &late.point);
+    assert_int_equal(rt_session_feed(session, ids + CHUNK, CHUNK, NULL, NULL, NULL, NULL), 0);
+    save_logits(expected);
+    rt_session_rewind(session, 0);
+    rt_session_set_point(session, &w8);
+    assert_int_equal(rt_session_feed(session, ids, 2 * CHUNK, switch_later, &late, NULL, NULL), 0);
+    assert_logits(expected);
+    free(expected);
+}
+
 #if COUNTS_ALLOCATIONS
 static void feeding_and_switching_allocate_nothing(void **state)
 {
@@ -358,6 +392,7 @@ int main(void)
         SESSION_TEST(a_rewind_forgets),
         SESSION_TEST(a_stop_between_chunks_keeps_what_was_fed),
         SESSION_TEST(prefill_has_a_variant_of_its_own),
+        SESSION_TEST(a_point_may_change_between_chunks),
 #if COUNTS_ALLOCATIONS
         SESSION_TEST(feeding_and_switching_allocate_nothing),
 #endif
