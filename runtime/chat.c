@@ -144,28 +144,31 @@ int rt_chat_render(const struct rt_chat_format *f, const struct rt_message *mess
 {
     size_t size = 0;
     *text = NULL;
+    *spans = NULL;
     *n_spans = 0;
     /* One for each message, and the default system message. */
     struct rendering r = {.format = f, .spans = calloc(n + 1, sizeof *r.spans)};
     r.out = open_memstream(text, &size);
-    int rc = r.spans && r.out ? 0 : ert_fail(err, ERT_E_NOMEM, "no memory to render a chat");
-    if (rc == 0) {
+    int rc = -ERT_E_NOMEM;
+    if (r.spans && r.out) {
         put_fixed(&r, f->bos);
         rc = put_messages(&r, messages, n, err);
         if (open_answer)
             put_fixed(&r, f->open_answer);
     }
-    if (r.out && fclose(r.out) != 0 && rc == 0)
-        rc = ert_fail(err, ERT_E_NOMEM, "no memory to render a chat");
-    *spans = r.spans;
-    *n_spans = r.n_spans;
-    if (rc) {
-        free(*text);
-        free(*spans);
-        *text = NULL;
-        *spans = NULL;
-        *n_spans = 0;
+    /* The stream puts memory off until it is closed. */
+    if (r.out && (fclose(r.out) != 0 || !*text))
+        rc = -ERT_E_NOMEM;
+    if (rc == 0) {
+        *spans = r.spans;
+        *n_spans = r.n_spans;
+        return 0;
     }
+    free(*text);
+    free(r.spans);
+    *text = NULL;
+    if (rc == -ERT_E_NOMEM)
+        ert_fail(err, ERT_E_NOMEM, "no memory to render a chat");
     return rc;
 }
 

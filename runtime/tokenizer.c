@@ -62,9 +62,6 @@ static int tokenizer_init(struct rt_tokenizer *t, const struct rt_vocab *v, stru
     if (!t->byte_level && strcmp(v->model, "llama") != 0)
         return ert_fail(err, ERT_E_UNSUPPORTED,
                         "unknown tokenizer model \"%s\"; known are gpt2 and llama", v->model);
-    if (v->n_tokens == 0 || v->n_tokens > INT32_MAX / 2 || v->n_merges > INT32_MAX / 2)
-        return ert_fail(err, ERT_E_FORMAT, "a vocabulary of %u tokens and %u merges", v->n_tokens,
-                        v->n_merges);
     int rc = rt_pieces_init(&t->pieces, &t->vocab, err);
     if (rc)
         return rc;
@@ -137,12 +134,14 @@ static int push_id(struct encoder *e, int32_t id, struct ert_error *err)
 
 static int reserve_clean(struct encoder *e, size_t room, struct ert_error *err)
 {
-    if (room <= e->clean_room)
+    if (e->clean && room <= e->clean_room)
         return 0;
     free(e->clean);
     e->clean = malloc(room);
-    e->clean_room = e->clean ? room : 0;
-    return e->clean ? 0 : ert_fail(err, ERT_E_NOMEM, "no memory for a text of %zu bytes", room);
+    if (!e->clean)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for a text of %zu bytes", room);
+    e->clean_room = room;
+    return 0;
 }
 
 /* A symbol that no token stands for, byte by byte. */

@@ -57,6 +57,8 @@ int rt_ranks_init(struct rt_ranks *r, const struct rt_vocab *v, const struct rt_
                   struct ert_error *err)
 {
     size_t n_slots = 16;
+    if (v->n_merges > INT32_MAX / 2)
+        return ert_fail(err, ERT_E_FORMAT, "a vocabulary of %u merges", v->n_merges);
     while (n_slots < 2 * (size_t)v->n_merges)
         n_slots *= 2;
     *r = (struct rt_ranks){.pair = v->merge, .mask = (uint32_t)(n_slots - 1)};

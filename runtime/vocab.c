@@ -1,4 +1,5 @@
 /* The VOCAB section of a pack, as docs/pack-format.md lays it out. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -28,10 +29,9 @@ static int locate(struct rt_vocab *v, const uint8_t *section, size_t size, struc
     uint64_t types = merges + 8 * n_merges, text = types + n;
     if (text + text_bytes != size)
         return ert_fail(err, ERT_E_FORMAT,
-                        "VOCAB section: %u tokens, %u merges and %u bytes of text make %llu bytes, "
-                        "the section has %zu; fetch or build the pack again",
-                        header[0], header[1], header[2], (unsigned long long)(text + text_bytes),
-                        size);
+                        "VOCAB section: %u tokens, %u merges and %u bytes of text make %" PRIu64
+                        " bytes, the section has %zu; fetch or build the pack again",
+                        header[0], header[1], header[2], text + text_bytes, size);
     v->n_tokens = header[0];
     v->n_merges = header[1];
     v->offset = (const void *)(section + VOCAB_HEADER);
