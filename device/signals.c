@@ -14,7 +14,10 @@ static bool matches(const struct dev_signal *signal, const char *name)
     size_t n = strlen(signal->name);
     if (signal->name[n - 1] != '.')
         return !strcmp(signal->name, name);
-    return !strncmp(signal->name, name, n) && name[n] != '\0';
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    return !strncmp(signal->name, name, n) && name[n] != '\0' &&
+           strspn(name + n, allowed) == strlen(name + n);
 }
 
 const struct dev_signal *dev_signal_find(const char *name)

@@ -198,8 +198,24 @@ static int take_row(struct reader *r, char *line)
     return rc;
 }
 
+/* Offset of the first byte that is no text, or -1: errors repeat cells, and go to a terminal. */
+static long first_non_text(const char *line)
+{
+    size_t size = strlen(line);
+    for (size_t i = 0, n; i < size; i += n) {
+        n = ert_utf8_length(line + i, size - i);
+        if (n == 0 || (n == 1 && (unsigned char)line[i] < ' ' && line[i] != '\t') ||
+            line[i] == 0x7f)
+            return (long)i;
+    }
+    return -1;
+}
+
 static int take_line(struct reader *r, char *line)
 {
+    long bad = first_non_text(line);
+    if (bad >= 0)
+        return FAIL_AT(r, ERT_E_FORMAT, "byte %ld is no UTF-8 text", bad + 1);
     if (strlen(line) > MAX_LINE)
         return FAIL_AT(r, ERT_E_FORMAT, "line longer than %d bytes", MAX_LINE);
     if (*line == '#')

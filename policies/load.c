@@ -40,8 +40,8 @@ static int read_seconds(struct load *l, const yaml_node_t *node, const char *wha
 static int read_name(struct load *l, const yaml_node_t *node, const char *what, char *name)
 {
     int rc = yaml_read_text(&l->tree, node, what, name, POL_NAME);
-    if (!rc && (strchr(name, '/') || name[0] == ' ' || name[0] == '.'))
-        rc = yaml_fail(&l->tree, node, ERT_E_FORMAT, "%s: '%s' is no name", what, name);
+    if (!rc && name[0] == ' ')
+        rc = yaml_fail(&l->tree, node, ERT_E_FORMAT, "%s: '%s' begins with a space", what, name);
     return rc;
 }
 
@@ -146,8 +146,8 @@ static int refuse_repeated(struct load *l, const yaml_node_t *mapping, size_t i)
         const yaml_node_t *before = yaml_pair(&l->tree, mapping, k, &value);
         if (before->type == YAML_SCALAR_NODE && key->type == YAML_SCALAR_NODE &&
             !strcmp((char *)before->data.scalar.value, (char *)key->data.scalar.value))
-            return yaml_fail(&l->tree, key, ERT_E_FORMAT, "'%.60s' appears twice",
-                             (char *)key->data.scalar.value);
+            return yaml_fail(&l->tree, key, ERT_E_FORMAT,
+                             "a name that appears twice; it is above already");
     }
     return 0;
 }

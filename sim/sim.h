@@ -11,6 +11,7 @@ struct sim_result {
     char trace[128], policy[POL_NAME];
     double duration_s;
     uint64_t decisions, total_trans;
+    bool truncated; /* the journal's last line was cut off, as by a killed run */
     size_t n_states;
     char states[POL_MAX_STATES][POL_NAME];
     uint64_t time_in_state_ms[POL_MAX_STATES];
@@ -33,7 +34,8 @@ struct sim_result {
 int sim_replay(const struct dev_trace *trace, const struct pol_policy *policy,
                struct sim_result *result, struct ert_error *err);
 /* Replays the journaled inputs of a live run: the same decisions at the same times. Compares with
- * the journaled decisions; the first difference is ERT_E_CHECK with line, expected and got. */
+ * the journaled decisions; the first difference is ERT_E_CHECK with line, expected and got. A last
+ * line that is cut off is left out and noted in result->truncated. */
 int sim_replay_journal(const char *journal_path, struct sim_result *result, struct ert_error *err);
 void sim_result_release(struct sim_result *result);
 

@@ -1,0 +1,129 @@
+#include "sim/inner.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void describe(struct sim_result *result, const char *trace, const struct pol_policy *policy)
+{
+    const char *slash = strrchr(trace, '/');
+    memset(result, 0, sizeof *result);
+    snprintf(result->trace, sizeof result->trace, "%.127s", slash ? slash + 1 : trace);
+    strcpy(result->policy, policy->name);
+    result->n_states = policy->n_states;
+    for (size_t i = 0; i < policy->n_states; i++)
+        strcpy(result->states[i], policy->states[i].name);
+    result->n_sensors = policy->n_sensors;
+    for (size_t i = 0; i < policy->n_sensors; i++) {
+        struct sim_peak *peak = &result->sensors[i];
+        strcpy(peak->sensor, policy->sensors[i].name);
+        peak->min = peak->max = NAN;
+    }
+}
+
+static int add_change(struct sim_run *run, uint64_t now_ns, const struct pol_decision *d,
+                      struct ert_error *err)
+{
+    struct sim_result *r = run->result;
+    if (r->total_trans == run->capacity) {
+        size_t capacity = run->capacity ? 2 * run->capacity : 64;
+        struct sim_change *changes = realloc(r->changes, capacity * sizeof *changes);
+        if (!changes)
+            return ert_fail(err, ERT_E_NOMEM, "out of memory for %zu changes of state", capacity);
+        r->changes = changes;
+        run->capacity = capacity;
+    }
+    struct sim_change *change = &r->changes[r->total_trans++];
+    change->time_s = (double)(now_ns - run->begin_ns) * 1e-9;
+    change->from = d->previous;
+    change->to = d->state;
+    memcpy(change->reason, d->reason, sizeof change->reason);
+    r->trans_table[d->previous][d->state]++;
+    return 0;
+}
+
+static void note_readings(struct sim_run *run)
+{
+    for (unsigned i = 0; i < run->policy->n_sensors; i++) {
+        struct sim_peak *peak = &run->result->sensors[i];
+        struct dev_reading reading = pol_validated(run->policy, &run->state, i);
+        if (reading.why == DEV_PRESENT) {
+            peak->min = fmin(peak->min, reading.value);
+            peak->max = fmax(peak->max, reading.value);
+        } else {
+            peak->missing++;
+            peak->why = reading.why;
+        }
+    }
+}
+
+void sim_run_init(struct sim_run *run, const char *trace, const struct pol_policy *policy,
+                  struct sim_result *result)
+{
+    memset(run, 0, sizeof *run);
+    run->policy = policy;
+    run->result = result;
+    pol_state_init(&run->state, policy);
+    describe(result, trace, policy);
+}
+
+int sim_run_decide(struct sim_run *run, uint64_t now_ns, const struct dev_reading *raw,
+                   struct pol_decision *decision, struct ert_error *err)
+{
+    struct sim_result *r = run->result;
+    if (r->decisions == 0)
+        run->begin_ns = run->last_ns = now_ns;
+    if (now_ns > run->last_ns)
+        run->in_state_ns[run->state.state] += now_ns - run->last_ns;
+    run->last_ns = now_ns > run->last_ns ? now_ns : run->last_ns;
+    pol_decide(run->policy, &run->state, now_ns, raw, decision);
+    r->decisions++;
+    note_readings(run);
+    return decision->changed ? add_change(run, run->last_ns, decision, err) : 0;
+}
+
+void sim_run_finish(struct sim_run *run, uint64_t end_ns)
+{
+    struct sim_result *r = run->result;
+    if (end_ns > run->last_ns) {
+        run->in_state_ns[run->state.state] += end_ns - run->last_ns;
+        run->last_ns = end_ns;
+    }
+    r->duration_s = (double)(run->last_ns - run->begin_ns) * 1e-9;
+    for (size_t i = 0; i < r->n_states; i++)
+        r->time_in_state_ms[i] = (run->in_state_ns[i] + 500000) / 1000000;
+}
+
+int sim_replay(const struct dev_trace *trace, const struct pol_policy *policy,
+               struct sim_result *result, struct ert_error *err)
+{
+    enum { MAX_DECISIONS = 100000000 };
+    struct sim_run run;
+    struct dev_reading raw[POL_MAX_SENSORS];
+    struct pol_decision decision;
+    int columns[POL_MAX_SENSORS], rc = 0;
+    double duration_s = dev_trace_duration_s(trace);
+    sim_run_init(&run, trace->path, policy, result);
+    if (!(duration_s / policy->poll_s < MAX_DECISIONS))
+        return ert_fail(err, ERT_E_RANGE, "%s: %g s at a poll of %g s are more than %d decisions",
+                        trace->path, duration_s, policy->poll_s, MAX_DECISIONS);
+    for (size_t i = 0; i < policy->n_sensors; i++)
+        columns[i] = dev_trace_column(trace, policy->sensors[i].name);
+    uint64_t poll_ns = (uint64_t)llround(policy->poll_s * 1e9);
+    uint64_t end_ns = (uint64_t)llround(duration_s * 1e9);
+    for (uint64_t now_ns = 0; !rc && now_ns <= end_ns; now_ns += poll_ns) {
+        for (size_t i = 0; i < policy->n_sensors; i++)
+            raw[i] = dev_trace_at(trace, columns[i], (double)now_ns * 1e-9, 0);
+        rc = sim_run_decide(&run, now_ns, raw, &decision, err);
+    }
+    sim_run_finish(&run, end_ns);
+    if (rc)
+        sim_result_release(result);
+    return rc;
+}
+
+void sim_result_release(struct sim_result *result)
+{
+    free(result->changes);
+    memset(result, 0, sizeof *result);
+}

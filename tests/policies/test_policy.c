@@ -1,0 +1,496 @@
+#include "tests/test.h"
+
+#include <string.h>
+
+#include "policies/policies.h"
+
+#define LADDER                                                                                     \
+    "ladders: {l: [w8a8, w4a16, {point: w4a16, threads: 1, tokens-per-second: 6}, pause]}\n"
+#define POLICY(rest) "edgert: 1\n" LADDER "policies:\n  p:\n    ladder: l\n" rest
+#define TRIP(rest)   POLICY("    trips:\n      - {name: hot, sensor: temp.cpu, " rest "}\n")
+
+static struct pol_policy compiled(const char *text, const char *name)
+{
+    struct pol_policy policy;
+    struct pol_file *file;
+    struct ert_error err = {0};
+    if (pol_file_parse(&file, "t.yaml", text, strlen(text), &err) ||
+        pol_compile(file, name, NULL, 0, &policy, &err))
+        fail_msg("%s", err.text);
+    pol_file_free(file);
+    return policy;
+}
+
+static void refused(const char *text, int code, const char *sentence)
+{
+    struct pol_file *file;
+    struct ert_error err = {0};
+    int rc = pol_file_parse(&file, "t.yaml", text, strlen(text), &err);
+    if (rc != -code || !strstr(err.text, sentence))
+        fail_msg("got %d '%s', expected %d '%s'", rc, err.text, -code, sentence);
+    assert_null(file);
+}
+
+/* ---- the language -------------------------------------------------------------------------- */
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct pol_policy p = compiled(TRIP("above: 70C, states: 1..max"), "p");
+    assert_true(p.poll_s == 0.5 && p.dwell_down_s == 0 && p.dwell_up_s == 10);
+    assert_int_equal(p.n_states, 4);
+    assert_string_equal(p.states[2].name, "w4a16@1t,6tok/s");
+    assert_true(p.states[3].pause && !p.states[2].pause);
+    assert_int_equal(p.failsafe, 2); /* the worst that still generates */
+    assert_int_equal(p.trips[0].governor, POL_STEP_WISE);
+    assert_int_equal(p.trips[0].highest, 3);
+    assert_true(p.trips[0].hysteresis == 0 && p.trips[0].for_s == 0);
+    assert_string_equal(p.sensors[0].sources[0], "hwmon:k10temp/Tdie");
+    assert_int_equal(p.sensors[0].missing_state, -1);
+    assert_int_equal(p.discharging_sensor, -1);
+}
+
+static void test_every_key(void **state)
+{
+    (void)state;
+    struct pol_policy p = compiled(
+        "edgert: 1\n"
+        "sensors:\n"
+        "  temp.cpu: {sources: [hwmon:a/b, thermal:c], stale: 4s, stuck: 5min}\n"
+        "  temp.skin: thermal:skin\n"
+        "ladders: {l: [w8a8, {point: w4a16, prefill: w8a8, threads: 2, name: four}, pause]}\n"
+        "policies:\n"
+        "  p:\n"
+        "    aliases: [q, \"r s\"]\n"
+        "    ladder: l\n"
+        "    poll: 250ms\n"
+        "    trips:\n"
+        "      - {name: hot, sensor: temp.cpu, above: 70.5C, hysteresis: 3C, for: 1min, when: "
+        "discharging,\n"
+        "         governor: bang_bang, states: 1}\n"
+        "      - {name: mem, sensor: memory.available, below: 1GB, states: 0..1}\n"
+        "    dwell: {down: 100ms, up: 1h}\n"
+        "    on-missing: {temp.skin: state 2, temp.cpu: ignore}\n"
+        "    failsafe: four\n",
+        "r s");
+    assert_string_equal(p.name, "p");
+    assert_true(p.poll_s == 0.25 && p.dwell_down_s == 0.1 && p.dwell_up_s == 3600);
+    assert_string_equal(p.states[1].prefill, "w8a8");
+    assert_true(p.trips[0].threshold == 70.5 && p.trips[0].for_s == 60 &&
+                p.trips[0].when_discharging);
+    assert_int_equal(p.trips[0].governor, POL_BANG_BANG);
+    assert_true(!p.trips[1].above && p.trips[1].threshold == 1000);
+    assert_true(p.sensors[0].stale_s == 4 && p.sensors[0].stuck_s == 300);
+    assert_string_equal(p.sensors[p.discharging_sensor].name, "battery.discharging");
+    assert_string_equal(p.sensors[p.power_sensor].name, "battery.power");
+    assert_string_equal(p.sensors[p.n_sensors - 1].name, "temp.skin");
+    assert_int_equal(p.sensors[p.n_sensors - 1].missing_state, 2);
+    assert_int_equal(p.failsafe, 1);
+}
+
+static void test_refuses_with_place_and_remedy(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int code;
+        const char *sentence;
+    } cases[] = {
+        {"", ERT_E_FORMAT, "t.yaml:1:1: is empty, expected 'edgert: 1'"},
+        {"edgert: 2\n", ERT_E_FORMAT, "t.yaml:1:9: edgert (the language's version): '2'"},
+        {"ladders: {}\n", ERT_E_FORMAT, "'edgert:' is missing"},
+        {"edgert: 1\npolices: {}\n", ERT_E_FORMAT,
+         "t.yaml:2:1: policy file: unknown key 'polices', did you mean 'policies'?"},
+        {"edgert: 1\nedgert: 1\n", ERT_E_FORMAT, "t.yaml:2:1: policy file: 'edgert' appears twice"},
+        {"edgert: 1\n---\nedgert: 1\n", ERT_E_FORMAT, "a second document"},
+        {"edgert: [\n", ERT_E_FORMAT, "not valid YAML"},
+        {"edgert: 1\nsensors: {temp.cpu: {max: [a, b]}}\n", ERT_E_UNSUPPORTED,
+         "'max' is not supported yet"},
+        {"edgert: 1\nsensors: {tmp.cpu: hwmon:x}\n", ERT_E_FORMAT,
+         "unknown sensor 'tmp.cpu', did you mean 'temp.cpu'?"},
+        {"edgert: 1\nsensors: {temp.cpu: hwmon}\n", ERT_E_FORMAT,
+         "'hwmon' is no source, expected KIND:NAME"},
+        {"edgert: 1\nsensors: {temp.cpu: []}\n", ERT_E_FORMAT, "has no source"},
+        {"edgert: 1\nladders: {l: [w8a8, w8a8]}\n", ERT_E_FORMAT, "two points named 'w8a8'"},
+        {"edgert: 1\nladders: {l: [pause]}\n", ERT_E_FORMAT,
+         "must begin with a point that generates"},
+        {"edgert: 1\nladders: {auto: [w8a8]}\n", ERT_E_FORMAT, "'auto' is the catalog's ladder"},
+        {"edgert: 1\nladders: {l: [w8a8], l: [w8a8]}\n", ERT_E_FORMAT,
+         "t.yaml:2:22: a name that appears twice"},
+        {"edgert: 1\nladders: {l: [w8 a8]}\n", ERT_E_FORMAT, "'w8 a8' is no operating point"},
+        {"edgert: 1\nladders: {l: [{point: w8a8, threads: 0}]}\n", ERT_E_FORMAT,
+         "'0' is not a whole number from 1"},
+        {"edgert: 1\npolicies: {p: {ladder: x}}\n", ERT_E_MISSING, "policy 'p': no ladder 'x'"},
+        {POLICY("    poll: 500\n"), ERT_E_FORMAT, "t.yaml:6:11: poll: '500' has no unit"},
+        {POLICY("    poll: 1ms\n"), ERT_E_RANGE, "expected 0.01s to 3600s"},
+        {POLICY("    power: {target: 42C}\n"), ERT_E_UNSUPPORTED,
+         "t.yaml:6:5: p: 'power' is not supported yet"},
+        {POLICY("    guarantees: []\n"), ERT_E_UNSUPPORTED, "'guarantees' is not supported yet"},
+        {POLICY("    failsafe: w4a61\n"), ERT_E_MISSING,
+         "no point 'w4a61' in ladder 'l', did you mean 'w4a16'?"},
+        {POLICY("    on-missing: {temp.cpu: 2}\n"), ERT_E_FORMAT, "expected 'ignore' or a state"},
+        {POLICY("    on-missing: {temp.cpu: state 4}\n"), ERT_E_RANGE,
+         "the ladder ends at state 3"},
+        {POLICY("    dwell: {upp: 1s}\n"), ERT_E_FORMAT, "unknown key 'upp', did you mean 'up'?"},
+        {TRIP("above: 70, states: 1"), ERT_E_FORMAT,
+         "t.yaml:7:46: above: '70' has no unit, expected a temperature"},
+        {TRIP("above: 70%, states: 1"), ERT_E_FORMAT, "wrong unit, expected a temperature"},
+        {TRIP("above: 700C, states: 1"), ERT_E_RANGE, "700C is out of range"},
+        {TRIP("above: 70C, hysteresis: -1C, states: 1"), ERT_E_RANGE,
+         "hysteresis: -1C is out of range"},
+        {TRIP("above: 70C, below: 60C, states: 1"), ERT_E_FORMAT,
+         "trip 'hot': expected one of above: and below:"},
+        {TRIP("states: 1"), ERT_E_FORMAT, "expected one of above: and below:"},
+        {TRIP("above: 70C, states: 3..1"), ERT_E_FORMAT, "expected a state such as 3, or a range"},
+        {TRIP("above: 70C, states: 4"), ERT_E_RANGE,
+         "trip 'hot' asks for state 4, but the ladder 'l' ends at state 3"},
+        {TRIP("above: 70C"), ERT_E_FORMAT, "'states:' is missing"},
+        {TRIP("above: 70C, states: 1, governor: bangbang"), ERT_E_FORMAT,
+         "did you mean 'bang_bang'?"},
+        {TRIP("above: 70C, states: 1, governor: power_allocator"), ERT_E_UNSUPPORTED,
+         "not supported yet"},
+        {TRIP("above: 70C, states: 1, when: charging"), ERT_E_FORMAT, "expected 'discharging'"},
+        {TRIP("above: 70C, states: 1, \"na\\nme\": 1"), ERT_E_FORMAT, "expected printable text"},
+        {"edgert: 1\n" LADDER "policies: {p: {ladder: l, aliases: [q]}, q: {ladder: l}}\n",
+         ERT_E_FORMAT, "alias 'q' already means policy 'q'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refused(cases[i].text, cases[i].code, cases[i].sentence);
+}
+
+static void test_unknown_policies_list_the_known(void **state)
+{
+    (void)state;
+    const char *path = "policies.yaml";
+    struct pol_file *file;
+    struct pol_policy policy;
+    struct ert_error err = {0};
+    assert_int_equal(pol_file_load(&file, &path, 1, &err), 0);
+    assert_int_equal(pol_compile(file, "turbo", NULL, 0, &policy, &err), -ERT_E_MISSING);
+    assert_non_null(strstr(err.text, "performance, balanced, power-saver (battery-saver), cool"));
+    pol_file_free(file);
+}
+
+static void test_auto_ladder(void **state)
+{
+    (void)state;
+    const char *text = "edgert: 1\npolicies: {p: {ladder: auto, trips: "
+                       "[{name: t, sensor: temp.cpu, above: 70C, states: 1..9}]}}\n";
+    const struct pol_point ladder[2] = {{.name = "a", .point = "w8a8"},
+                                        {.name = "b", .point = "w4a16"}};
+    struct pol_file *file;
+    struct pol_policy policy;
+    struct ert_error err = {0};
+    assert_int_equal(pol_file_parse(&file, "t.yaml", text, strlen(text), &err), 0);
+    assert_int_equal(pol_compile(file, "p", NULL, 0, &policy, &err), -ERT_E_MISSING);
+    assert_non_null(strstr(err.text, "name a ladder instead"));
+    assert_int_equal(pol_compile(file, "p", ladder, 2, &policy, &err), 0);
+    assert_int_equal(policy.n_states, 2);
+    assert_int_equal(policy.trips[0].highest, 1);
+    pol_file_free(file);
+}
+
+static void write_file(char *path, const char *text)
+{
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+}
+
+static void test_later_files_override_by_name(void **state)
+{
+    (void)state;
+    char user[] = "/tmp/policy-XXXXXX";
+    write_file(user, "edgert: 1\nsensors: {temp.cpu: thermal:mine}\nladders: {handheld: [w8a8, "
+                     "w4a16, w4a16-r90]}\n"
+                     "policies: {cool: {ladder: handheld, poll: 1s}}\n");
+    const char *paths[] = {"policies.yaml", user};
+    struct pol_file *file;
+    struct pol_policy policy;
+    struct ert_error err = {0};
+    assert_int_equal(pol_file_load(&file, paths, 2, &err),
+                     -ERT_E_RANGE); /* balanced needs state 3 */
+    assert_non_null(strstr(err.text, "but the ladder 'handheld' ends at state 2"));
+    unlink(user);
+    strcpy(user, "/tmp/policy-XXXXXX");
+    write_file(user, "edgert: 1\nsensors: {temp.cpu: thermal:mine}\npolicies: {cool: {ladder: "
+                     "handheld, poll: 1s}}\n");
+    assert_int_equal(pol_file_load(&file, paths, 2, &err), 0);
+    assert_int_equal(pol_compile(file, "cool", NULL, 0, &policy, &err), 0);
+    assert_true(policy.poll_s == 1 && policy.n_trips == 0 && policy.n_states == 7);
+    assert_int_equal(pol_compile(file, "balanced", NULL, 0, &policy, &err), 0);
+    assert_string_equal(policy.sensors[0].sources[0], "thermal:mine");
+    assert_int_equal(policy.sensors[0].n_sources, 1);
+    assert_int_equal(pol_file_count(file), 4);
+    unlink(user);
+    pol_file_free(file);
+}
+
+static void assert_round_trip(const struct pol_policy *policy)
+{
+    char *text;
+    struct ert_error err = {0};
+    assert_int_equal(pol_show(policy, &text, &err), 0);
+    struct pol_policy back = compiled(text, policy->name);
+    if (memcmp(&back, policy, sizeof back) != 0)
+        fail_msg("%s", text);
+    free(text);
+}
+
+static void test_what_is_shown_compiles_to_the_same(void **state)
+{
+    (void)state;
+    const char *path = "policies.yaml";
+    struct pol_file *file;
+    struct ert_error err = {0};
+    assert_int_equal(pol_file_load(&file, &path, 1, &err), 0);
+    for (size_t i = 0; i < pol_file_count(file); i++) {
+        struct pol_policy policy;
+        assert_int_equal(pol_compile(file, pol_file_name(file, i), NULL, 0, &policy, &err), 0);
+        assert_round_trip(&policy);
+    }
+    pol_file_free(file);
+    struct pol_policy odd =
+        compiled("edgert: 1\nsensors: {temp.cpu: {sources: ['a:\"b\\\\'], stuck: 1.1s}}\n"
+                 "ladders: {l: [w8a8, {point: w4a16, tokens-per-second: 0.3, prefill: w8a8, name: "
+                 "'caf\xc3\xa9 # 1'}]}\n"
+                 "policies: {'x: y': {ladder: l, poll: 333.3333ms, on-missing: {temp.skin: state "
+                 "1, temp.cpu: state 0},\n"
+                 "  trips: [{name: 'a, b', sensor: temp.cpu, below: 1.7e1C, hysteresis: 0.1C, for: "
+                 "1.5min, states: 0..max,\n"
+                 "           when: discharging}]}}\n",
+                 "x: y");
+    assert_round_trip(&odd);
+}
+
+/* ---- deciding ------------------------------------------------------------------------------ */
+
+struct bench {
+    struct pol_policy policy;
+    struct pol_state state;
+    struct dev_reading raw[POL_MAX_SENSORS];
+    struct pol_decision decision;
+    uint64_t now_ns;
+};
+
+static void start(struct bench *b, const char *text)
+{
+    memset(b, 0, sizeof *b);
+    b->policy = compiled(text, "p");
+    pol_state_init(&b->state, &b->policy);
+    for (size_t i = 0; i < POL_MAX_SENSORS; i++)
+        b->raw[i].why = DEV_NO_SOURCE;
+    b->now_ns = 3600000000000;
+}
+
+/* One second later, sensor 0 reads value. */
+static unsigned step(struct bench *b, double value)
+{
+    b->now_ns += 1000000000;
+    b->raw[0] = (struct dev_reading){value, b->now_ns, DEV_PRESENT};
+    pol_decide(&b->policy, &b->state, b->now_ns, b->raw, &b->decision);
+    return b->decision.state;
+}
+
+static void test_step_wise_enters_climbs_and_eases(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b, POLICY("    dwell: {up: 0s}\n    trips: [{name: warm, sensor: temp.cpu, above: 70C, "
+                     "hysteresis: 3C, states: 1..3}]\n"));
+    assert_int_equal(step(&b, 70), 0);
+    assert_int_equal(step(&b, 71.2), 1);
+    assert_string_equal(b.decision.reason, "temp.cpu 71.2C above 70C (warm)");
+    assert_int_equal(step(&b, 71.2), 2); /* steady above the trip: one worse */
+    assert_int_equal(step(&b, 71), 2);   /* falling: hold */
+    assert_int_equal(step(&b, 75), 3);
+    assert_int_equal(step(&b, 90), 3); /* the range's end */
+    assert_int_equal(step(&b, 68), 3); /* within the hysteresis */
+    assert_int_equal(step(&b, 66.8), 2);
+    assert_string_equal(b.decision.reason, "temp.cpu 66.8C below 67C, warm easing");
+    assert_int_equal(step(&b, 66), 1);
+    assert_int_equal(step(&b, 66), 0);
+    assert_string_equal(b.decision.reason, "temp.cpu 66C below 67C, warm cleared");
+    assert_int_equal(b.decision.trip, 0);
+    assert_int_equal(step(&b, 66), 0);
+    assert_int_equal(b.decision.trip, -1);
+}
+
+static void test_the_highest_request_wins(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b,
+          POLICY(
+              "    dwell: {up: 0s}\n    trips:\n"
+              "      - {name: a, sensor: temp.cpu, above: 50C, governor: bang_bang, states: 1..2}\n"
+              "      - {name: b, sensor: temp.cpu, above: 60C, governor: bang_bang, states: 3}\n"));
+    assert_int_equal(step(&b, 55), 2);
+    assert_int_equal(step(&b, 65), 3);
+    assert_int_equal(b.decision.trip, 1);
+    assert_int_equal(step(&b, 55), 2);
+    assert_int_equal(step(&b, 40), 0);
+}
+
+static void test_for_counts_from_the_first_reading_past_the_trip(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b, POLICY("    trips: [{name: stall, sensor: psi.memory.some, above: 10%, for: 2s, "
+                     "states: 1}]\n"));
+    assert_int_equal(step(&b, 20), 0);
+    assert_int_equal(step(&b, 20), 0);
+    assert_int_equal(step(&b, 5), 0); /* starts over */
+    assert_int_equal(step(&b, 20), 0);
+    assert_int_equal(step(&b, 20), 0);
+    assert_int_equal(step(&b, 20), 1);
+    assert_string_equal(b.decision.reason, "psi.memory.some 20% above 10% for 2s (stall)");
+    assert_true(b.decision.release_memory);
+}
+
+static void test_on_battery_only(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b,
+          POLICY("    dwell: {up: 0s}\n    trips: [{name: low, sensor: battery.charge, below: 20%, "
+                 "when: discharging, states: 2}]\n"));
+    int discharging = b.policy.discharging_sensor, power = b.policy.power_sensor;
+    assert_int_equal(step(&b, 15), 0); /* nobody knows: does not count */
+    b.raw[power] = (struct dev_reading){3, b.now_ns, DEV_PRESENT};
+    assert_int_equal(step(&b, 15), 2); /* by the sign of the power */
+    b.raw[discharging] = (struct dev_reading){0, b.now_ns, DEV_PRESENT};
+    assert_int_equal(step(&b, 15), 0); /* the battery's own word goes first */
+    assert_string_equal(b.decision.reason, "not discharging, low released");
+    b.raw[discharging].value = 1;
+    assert_int_equal(step(&b, 15), 2);
+}
+
+static void test_a_missing_sensor_asks_for_its_state(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b, "edgert: 1\nsensors: {temp.cpu: {sources: [a:b], stale: 3s}}\n" LADDER
+              "policies: {p: {ladder: l, dwell: {up: 0s}, on-missing: {temp.cpu: state 2}}}\n");
+    pol_decide(&b.policy, &b.state, b.now_ns, b.raw, &b.decision);
+    assert_int_equal(b.decision.state, 2); /* never had one */
+    assert_string_equal(b.decision.reason,
+                        "temp.cpu missing: no source on this machine has it (on-missing state 2)");
+    assert_int_equal(step(&b, 50), 0);
+    assert_string_equal(b.decision.reason, "missing readings are back");
+    b.raw[0].why = DEV_READ_FAILED;
+    for (int s = 1; s <= 4; s++) { /* the last good value stands in for 3 s */
+        pol_decide(&b.policy, &b.state, b.now_ns + (uint64_t)s * 1000000000, b.raw, &b.decision);
+        assert_int_equal(b.decision.state, s <= 3 ? 0 : 2);
+    }
+}
+
+static void test_readings_are_judged(void **state)
+{
+    (void)state;
+    struct bench b;
+    const char *text =
+        "edgert: 1\nsensors: {temp.battery: {sources: [a:b], stale: 10s, stuck: 3s}}\n" LADDER
+        "policies: {p: {ladder: l, trips: [{name: t, sensor: temp.battery, above: 40C, states: "
+        "1}]}}\n";
+    static const struct {
+        double value;
+        enum dev_absence why;
+    } cases[] = {
+        {30, DEV_PRESENT},   {-273.1, DEV_OUT_OF_RANGE}, {65261.8, DEV_OUT_OF_RANGE},
+        {30.5, DEV_PRESENT}, {85, DEV_TOO_FAST},         {31, DEV_PRESENT},
+        {31, DEV_PRESENT},   {31, DEV_PRESENT},          {31, DEV_PRESENT},
+        {31, DEV_STUCK},     {31.1, DEV_PRESENT},
+    };
+    start(&b, text);
+    assert_int_equal(pol_validated(&b.policy, &b.state, 0).why, DEV_NO_SAMPLE);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        step(&b, cases[i].value);
+        struct dev_reading r = pol_validated(&b.policy, &b.state, 0);
+        assert_int_equal(r.why, cases[i].why);
+        assert_true(r.why != DEV_PRESENT || r.value == cases[i].value);
+    }
+    pol_decide(&b.policy, &b.state, b.now_ns + 10000000001, b.raw, &b.decision);
+    assert_int_equal(pol_validated(&b.policy, &b.state, 0).why, DEV_STALE);
+}
+
+static void test_dwell_holds_a_change_back(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(
+        &b,
+        POLICY("    dwell: {down: 2s, up: 4s}\n    trips: [{name: t, sensor: temp.cpu, above: 50C, "
+               "governor: bang_bang, states: 1}]\n"));
+    assert_int_equal(step(&b, 60), 1); /* nothing has changed before: at once */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(step(&b, 40), 1);
+        assert_string_equal(b.decision.reason, "nothing tripped, held back by dwell");
+    }
+    assert_int_equal(step(&b, 40), 0);
+    assert_int_equal(step(&b, 60), 0);
+    assert_int_equal(step(&b, 60), 1);
+}
+
+static void test_a_clock_that_falls_counts_as_still(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b, POLICY("    dwell: {up: 5s}\n    trips: [{name: t, sensor: temp.cpu, above: 50C, "
+                     "states: 1}]\n"));
+    assert_int_equal(step(&b, 60), 1);
+    b.raw[0].value = 40;
+    pol_decide(&b.policy, &b.state, 5, b.raw, &b.decision);
+    assert_int_equal(b.decision.state, 1);
+    assert_true(b.state.now_ns == b.now_ns);
+    b.now_ns += 4000000000;
+    assert_int_equal(step(&b, 40), 0);
+}
+
+/* The same inputs give the same decision, bit for bit, from a copy of the state, and a shifted
+ * clock changes nothing. */
+static void test_a_decision_is_a_pure_function(void **state)
+{
+    (void)state;
+    struct bench a, b;
+    const char *text =
+        POLICY("    dwell: {up: 3s}\n    trips: [{name: t, sensor: temp.cpu, above: 50C, "
+               "hysteresis: 5C, for: 1s, states: 1..3}]\n");
+    start(&a, text);
+    start(&b, text);
+    b.now_ns = 77;
+    for (unsigned i = 0; i < 2000; i++) {
+        double value = 30 + (i * 2654435761u >> 8) % 40;
+        struct pol_state before = a.state;
+        struct pol_decision again = {0};
+        assert_int_equal(step(&a, value), step(&b, value));
+        assert_string_equal(a.decision.reason, b.decision.reason);
+        pol_decide(&a.policy, &before, a.now_ns, a.raw, &again);
+        assert_memory_equal(&before, &a.state, sizeof before);
+        assert_string_equal(again.reason, a.decision.reason);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_refuses_with_place_and_remedy),
+        cmocka_unit_test(test_unknown_policies_list_the_known),
+        cmocka_unit_test(test_auto_ladder),
+        cmocka_unit_test(test_later_files_override_by_name),
+        cmocka_unit_test(test_what_is_shown_compiles_to_the_same),
+        cmocka_unit_test(test_step_wise_enters_climbs_and_eases),
+        cmocka_unit_test(test_the_highest_request_wins),
+        cmocka_unit_test(test_for_counts_from_the_first_reading_past_the_trip),
+        cmocka_unit_test(test_on_battery_only),
+        cmocka_unit_test(test_a_missing_sensor_asks_for_its_state),
+        cmocka_unit_test(test_readings_are_judged),
+        cmocka_unit_test(test_dwell_holds_a_change_back),
+        cmocka_unit_test(test_a_clock_that_falls_counts_as_still),
+        cmocka_unit_test(test_a_decision_is_a_pure_function),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
