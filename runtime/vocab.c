@@ -5,11 +5,13 @@
 
 #include "runtime/tokenizer.h"
 
+#define REMEDY "fetch or build the pack again"
+
 enum { VOCAB_HEADER = 16 };
 
 static int damaged(struct ert_error *err, const char *what)
 {
-    return ert_fail(err, ERT_E_FORMAT, "VOCAB section: %s; fetch or build the pack again", what);
+    return ert_fail(err, ERT_E_FORMAT, "VOCAB section: %s; " REMEDY, what);
 }
 
 /* Splits the section into its arrays; sizes are 64-bit sums of products of 32-bit counts, which
@@ -30,7 +32,7 @@ static int locate(struct rt_vocab *v, const uint8_t *section, size_t size, struc
     if (text + text_bytes != size)
         return ert_fail(err, ERT_E_FORMAT,
                         "VOCAB section: %u tokens, %u merges and %u bytes of text make %" PRIu64
-                        " bytes, the section has %zu; fetch or build the pack again",
+                        " bytes, the section has %zu; " REMEDY,
                         header[0], header[1], header[2], text + text_bytes, size);
     v->n_tokens = header[0];
     v->n_merges = header[1];
@@ -53,16 +55,13 @@ static int check_tokens(const struct rt_vocab *v, struct ert_error *err)
                                ? "an unknown type"
                                : NULL;
         if (what)
-            return ert_fail(err, ERT_E_FORMAT,
-                            "VOCAB section: token %u has %s; fetch or build the pack again", i,
-                            what);
+            return ert_fail(err, ERT_E_FORMAT, "VOCAB section: token %u has %s; " REMEDY, i, what);
     }
     for (uint32_t i = 0; i < v->n_merges; i++)
         if (v->merge[i][0] >= v->n_tokens || v->merge[i][1] >= v->n_tokens)
             return ert_fail(err, ERT_E_FORMAT,
-                            "VOCAB section: merge %u joins tokens %u and %u of %u; fetch or build "
-                            "the pack again",
-                            i, v->merge[i][0], v->merge[i][1], v->n_tokens);
+                            "VOCAB section: merge %u joins tokens %u and %u of %u; " REMEDY, i,
+                            v->merge[i][0], v->merge[i][1], v->n_tokens);
     return 0;
 }
 
@@ -76,8 +75,9 @@ static int read_string(const json_t *meta, const char *key, char *out, size_t ro
         return 0;
     if (!json_is_string(value) || json_string_length(value) >= room ||
         strlen(json_string_value(value)) != json_string_length(value))
-        return ert_fail(err, ERT_E_FORMAT, "META: tokenizer.%s is no string of less than %zu bytes",
-                        key, room);
+        return ert_fail(err, ERT_E_FORMAT,
+                        "META: tokenizer.%s is no string of less than %zu bytes; " REMEDY, key,
+                        room);
     memcpy(out, json_string_value(value), json_string_length(value) + 1);
     return 0;
 }
@@ -87,9 +87,10 @@ static int read_id(const json_t *value, const char *key, uint32_t n_tokens, int3
 {
     json_int_t number = json_integer_value(value);
     if (!json_is_integer(value) || number < -1 || number >= n_tokens)
-        return ert_fail(err, ERT_E_FORMAT,
-                        "META: tokenizer.%s is no token of a vocabulary of %u (or -1 for none)",
-                        key, n_tokens);
+        return ert_fail(
+            err, ERT_E_FORMAT,
+            "META: tokenizer.%s is no token of a vocabulary of %u (or -1 for none); " REMEDY, key,
+            n_tokens);
     *id = (int32_t)number;
     return 0;
 }
@@ -101,8 +102,8 @@ static int read_eos(struct rt_vocab *v, const json_t *meta, struct ert_error *er
     if (!list)
         return 0;
     if (!json_is_array(list) || json_array_size(list) > most)
-        return ert_fail(err, ERT_E_FORMAT, "META: tokenizer.eos is no list of at most %zu tokens",
-                        most);
+        return ert_fail(err, ERT_E_FORMAT,
+                        "META: tokenizer.eos is no list of at most %zu tokens; " REMEDY, most);
     for (size_t i = 0; i < json_array_size(list); i++) {
         int rc = read_id(json_array_get(list, i), "eos", v->n_tokens, &v->eos[v->n_eos], err);
         if (rc)
@@ -117,7 +118,8 @@ static int read_flag(const json_t *meta, const char *key, bool *flag, struct ert
 {
     const json_t *value = json_object_get(meta, key);
     if (value && !json_is_boolean(value))
-        return ert_fail(err, ERT_E_FORMAT, "META: tokenizer.%s is neither true nor false", key);
+        return ert_fail(err, ERT_E_FORMAT, "META: tokenizer.%s is neither true nor false; " REMEDY,
+                        key);
     *flag = json_is_true(value);
     return 0;
 }
@@ -129,7 +131,7 @@ static int read_meta(struct rt_vocab *v, const json_t *meta, struct ert_error *e
         int32_t *id;
     } ids[] = {{"bos", &v->bos}, {"unk", &v->unk}};
     if (!json_is_object(meta) || !json_object_get(meta, "model"))
-        return ert_fail(err, ERT_E_FORMAT, "META: no tokenizer object with a model");
+        return ert_fail(err, ERT_E_FORMAT, "META: no tokenizer object with a model; " REMEDY);
     int rc = read_string(meta, "model", v->model, sizeof v->model, err);
     if (rc == 0)
         rc = read_string(meta, "pre", v->pre, sizeof v->pre, err);
