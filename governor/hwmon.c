@@ -179,4 +179,4 @@ void gov_hwmon_list(const struct gov_machine *machine, gov_found *found, void *c
 }
 
 const struct gov_source_kind gov_source_hwmon = {
-    .name = "hwmon", .probe = hwmon_probe, .read = hwmon_read, .close = hwmon_close};
+    .probe = hwmon_probe, .read = hwmon_read, .close = hwmon_close};

@@ -283,7 +283,7 @@ static int open_sensor(struct gov_governor *g, size_t i, struct ert_error *err)
     s->sources = calloc(n ? n : 1, sizeof *s->sources);
     if (!s->sources)
         return ert_fail(err, ERT_E_NOMEM, "no memory for the sources of %s", named->name);
-    snprintf(replayed, sizeof replayed, "%s:%s", gov_source_replay.name, named->name);
+    snprintf(replayed, sizeof replayed, "replay:%s", named->name);
     for (; s->n_sources < n; s->n_sources++)
         gov_source_open(&s->sources[s->n_sources],
                         g->trace ? replayed : named->sources[s->n_sources], &g->machine);

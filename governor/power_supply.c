@@ -164,5 +164,5 @@ static bool power_supply_probe(struct gov_source *s, const struct gov_machine *m
     return power_supply_read(s, machine, 0).why == DEV_PRESENT;
 }
 
-const struct gov_source_kind gov_source_power_supply = {
-    .name = "power_supply", .probe = power_supply_probe, .read = power_supply_read};
+const struct gov_source_kind gov_source_power_supply = {.probe = power_supply_probe,
+                                                        .read = power_supply_read};

@@ -135,7 +135,7 @@ static bool procfs_probe(struct gov_source *s, const struct gov_machine *machine
     snprintf(word, sizeof word, "%.*s", (int)n, s->address);
     s->u.procfs.item = gov_item(word, items, N_ITEMS);
     if (s->u.procfs.item == MEMINFO && s->address[n] == '/') {
-        double megabytes;
+        double megabytes = 0;
         snprintf(s->u.procfs.key, sizeof s->u.procfs.key, "%.60s", s->address + n + 1);
         return meminfo_read(s, machine, &megabytes);
     }
@@ -151,7 +151,7 @@ static bool procfs_probe(struct gov_source *s, const struct gov_machine *machine
 static struct dev_reading procfs_read(struct gov_source *s, const struct gov_machine *machine,
                                       uint64_t now_ns)
 {
-    double megabytes;
+    double megabytes = 0;
     if (s->u.procfs.item != MEMINFO)
         return load_read(s, machine, now_ns);
     if (!meminfo_read(s, machine, &megabytes))
@@ -159,5 +159,4 @@ static struct dev_reading procfs_read(struct gov_source *s, const struct gov_mac
     return gov_present(megabytes, now_ns);
 }
 
-const struct gov_source_kind gov_source_procfs = {
-    .name = "procfs", .probe = procfs_probe, .read = procfs_read};
+const struct gov_source_kind gov_source_procfs = {.probe = procfs_probe, .read = procfs_read};

@@ -38,7 +38,7 @@ static bool psi_average(struct gov_source *s, const struct gov_machine *machine,
 
 static bool psi_probe(struct gov_source *s, const struct gov_machine *machine)
 {
-    double percent;
+    double percent = 0;
     if (sscanf(s->address, "%31[a-z]/%7[a-z]/%15[a-z0-9]", s->u.psi.resource, s->u.psi.line,
                s->u.psi.window) != 3)
         return gov_not_here(s, "'%.60s': expected such as memory/some/avg10", s->address);
@@ -48,10 +48,10 @@ static bool psi_probe(struct gov_source *s, const struct gov_machine *machine)
 static struct dev_reading psi_read(struct gov_source *s, const struct gov_machine *machine,
                                    uint64_t now_ns)
 {
-    double percent;
+    double percent = 0;
     if (!psi_average(s, machine, &percent))
         return (struct dev_reading){.time_ns = now_ns, .why = DEV_READ_FAILED};
     return gov_present(percent, now_ns);
 }
 
-const struct gov_source_kind gov_source_psi = {.name = "psi", .probe = psi_probe, .read = psi_read};
+const struct gov_source_kind gov_source_psi = {.probe = psi_probe, .read = psi_read};

@@ -27,5 +27,4 @@ static struct dev_reading replay_read(struct gov_source *s, const struct gov_mac
     return reading;
 }
 
-const struct gov_source_kind gov_source_replay = {
-    .name = "replay", .probe = replay_probe, .read = replay_read};
+const struct gov_source_kind gov_source_replay = {.probe = replay_probe, .read = replay_read};

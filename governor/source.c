@@ -7,16 +7,35 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct gov_source_kind *const kinds[] = {
-#define S(id, name, what) &gov_source_##id,
+enum {
+#define S(id) KIND_##id,
+#include "governor/sources.def"
+#undef S
+    N_KINDS
+};
+
+static const struct {
+    const char *name;
+    const struct gov_source_kind *kind;
+} kinds[N_KINDS] = {
+#define S(id) {#id, &gov_source_##id},
 #include "governor/sources.def"
 #undef S
 };
 
+/* The kind before the colon, NULL if there is none of that name. */
+static const struct gov_source_kind *kind_of(const char *name)
+{
+    size_t n = strcspn(name, ":");
+    for (size_t i = 0; i < N_KINDS; i++)
+        if (strlen(kinds[i].name) == n && !strncmp(kinds[i].name, name, n))
+            return kinds[i].kind;
+    return NULL;
+}
+
 bool gov_source_is(const char *name, const struct gov_source_kind *kind)
 {
-    size_t n = strlen(kind->name);
-    return !strncmp(name, kind->name, n) && (name[n] == ':' || name[n] == '\0');
+    return kind_of(name) == kind;
 }
 
 void gov_source_open(struct gov_source *source, const char *name, const struct gov_machine *machine)
@@ -25,9 +44,7 @@ void gov_source_open(struct gov_source *source, const char *name, const struct g
     snprintf(source->name, sizeof source->name, "%s", name);
     const char *colon = strchr(source->name, ':');
     source->address = colon ? colon + 1 : "";
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (gov_source_is(name, kinds[i]))
-            source->kind = kinds[i];
+    source->kind = kind_of(name);
     gov_source_probe(source, machine);
 }
 

@@ -25,7 +25,6 @@ struct gov_machine {
 struct gov_source;
 
 struct gov_source_kind {
-    const char *name, *what;
     /* Finds the thing that source->address names. False: absent, and source->why says why. */
     bool (*probe)(struct gov_source *source, const struct gov_machine *machine);
     /* A value, or a reason with its sentence in source->why. now_ns is the decision clock's. */
@@ -72,7 +71,7 @@ struct gov_source {
     } u;
 };
 
-#define S(id, name, what) extern const struct gov_source_kind gov_source_##id;
+#define S(id) extern const struct gov_source_kind gov_source_##id;
 #include "governor/sources.def"
 #undef S
 
@@ -84,6 +83,7 @@ void gov_source_probe(struct gov_source *source, const struct gov_machine *machi
 struct dev_reading gov_source_read(struct gov_source *source, const struct gov_machine *machine,
                                    uint64_t now_ns);
 void gov_source_close(struct gov_source *source);
+/* Whether "KIND:ADDRESS" is of that kind. */
 bool gov_source_is(const char *name, const struct gov_source_kind *kind);
 
 struct dev_reading gov_present(double value, uint64_t time_ns);

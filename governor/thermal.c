@@ -75,5 +75,4 @@ void gov_thermal_list(const struct gov_machine *machine, gov_found *found, void 
     closedir(dir);
 }
 
-const struct gov_source_kind gov_source_thermal = {
-    .name = "thermal", .probe = thermal_probe, .read = thermal_read};
+const struct gov_source_kind gov_source_thermal = {.probe = thermal_probe, .read = thermal_read};

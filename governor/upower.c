@@ -93,8 +93,7 @@ static struct dev_reading upower_read(struct gov_source *s, const struct gov_mac
     return reading;
 }
 
-const struct gov_source_kind gov_source_upower = {
-    .name = "upower", .probe = upower_probe, .read = upower_read};
+const struct gov_source_kind gov_source_upower = {.probe = upower_probe, .read = upower_read};
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 

@@ -78,9 +78,13 @@ static void heat(const struct machine *m, const char *temp_mc)
 static int make_machine(void **state)
 {
     struct machine *m = calloc(1, sizeof *m);
-    strcpy(m->root, "/tmp/edgert-loop-XXXXXX");
-    if (!m || !mkdtemp(m->root))
+    if (!m)
         return -1;
+    strcpy(m->root, "/tmp/edgert-loop-XXXXXX");
+    if (!mkdtemp(m->root)) {
+        free(m);
+        return -1;
+    }
     snprintf(m->journal, sizeof m->journal, "%s/journal", m->root);
     write_text(m->root, "sys/class/thermal/thermal_zone0/type", "cpu-thermal\n");
     heat(m, "50000\n");
@@ -226,11 +230,10 @@ static unsigned count_switches(const char *journal)
 {
     static bool seen[REPORTERS * REPORTS];
     char *text, *line, *rest;
-    unsigned n = 0;
+    unsigned n = 0, token = 0, cost = 0;
     memset(seen, 0, sizeof seen);
     assert_int_equal(ert_read_text(journal, 1 << 28, &text, NULL, NULL), 0);
     for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        unsigned token, cost;
         const char *tail = strstr(line, "\"cost_ns\":");
         if (sscanf(line, "{\"type\":\"switch\",\"token\":%u", &token) != 1)
             continue;
