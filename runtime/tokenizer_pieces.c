@@ -152,7 +152,7 @@ int rt_pieces_init(struct rt_pieces *p, const struct rt_vocab *v, struct ert_err
         return ert_fail(err, ERT_E_FORMAT, "a vocabulary of %zu tokens", n);
     *p = (struct rt_pieces){.n_tokens = v->n_tokens, .mask = (uint32_t)(n_slots - 1)};
     memset(p->byte, -1, sizeof p->byte);
-    p->type = malloc(n);
+    p->type = calloc(n, 1);
     p->offset = calloc(n + 1, sizeof *p->offset);
     p->bytes = malloc((size_t)v->offset[n] + 1);
     p->slot = calloc(n_slots, sizeof *p->slot);

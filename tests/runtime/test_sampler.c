@@ -6,7 +6,7 @@
 
 #include "runtime/sampler.h"
 
-enum { N = 200, DRAWS = 40000 };
+enum { N = 64, DRAWS = 10000 };
 
 static const struct rt_sampler_config plain = {
     .temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 7};
