@@ -256,6 +256,8 @@ static void disconnect_bus(struct gov_upower *u)
 static gboolean keep_connected(gpointer data)
 {
     struct gov_upower *u = data;
+    if (g_cancellable_is_cancelled(u->cancel))
+        return G_SOURCE_REMOVE;
     if (u->bus && g_dbus_connection_is_closed(u->bus))
         disconnect_bus(u);
     if (!u->bus)
@@ -280,8 +282,10 @@ static void *upower_thread(void *data)
     every(u, ASK_S, ask);
     g_main_loop_run(u->loop);
     disconnect_bus(u);
-    while (u->asking) /* a cancelled call still reports back, to memory that is about to go */
-        g_main_context_iteration(u->context, TRUE);
+    /* A cancelled call still reports back, to memory that is about to go, and what GDBus frees it
+     * frees from here. */
+    while (u->asking || g_main_context_pending(u->context))
+        g_main_context_iteration(u->context, u->asking);
     g_main_context_pop_thread_default(u->context);
     return NULL;
 }
