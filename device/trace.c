@@ -105,7 +105,7 @@ static int take_column(struct reader *r, char *cell)
                        unit ? unit : "", cell, *expected ? "_" : "", expected);
     if (dev_trace_column(t, cell) >= 0)
         return FAIL_AT(r, ERT_E_FORMAT, "column '%s' appears twice", cell);
-    strcpy(t->columns[t->n_columns], cell);
+    memcpy(t->columns[t->n_columns], cell, strlen(cell) + 1);
     t->n_columns++;
     return 0;
 }
@@ -135,7 +135,7 @@ static int grow(struct reader *r)
     if (t->n_rows < r->capacity)
         return 0;
     size_t rows = r->capacity ? 2 * r->capacity : 256;
-    if (t->n_rows >= MAX_VALUES / t->n_columns)
+    if (t->n_columns == 0 || t->n_rows >= MAX_VALUES / t->n_columns)
         return FAIL_AT(r, ERT_E_RANGE, "more than %d values", MAX_VALUES);
     double *time_s = realloc(t->time_s, rows * sizeof *time_s);
     if (time_s)

@@ -46,7 +46,8 @@ static void use_default_sources(struct pol_sensor *sensor)
 {
     for (size_t i = 0; i < sizeof default_sources / sizeof *default_sources; i++)
         if (!strcmp(default_sources[i].signal, sensor->name) && sensor->n_sources < POL_MAX_SOURCES)
-            strcpy(sensor->sources[sensor->n_sources++], default_sources[i].source);
+            memcpy(sensor->sources[sensor->n_sources++], default_sources[i].source,
+                   strlen(default_sources[i].source) + 1);
 }
 
 static int find_sensor(const struct pol_policy *policy, const char *name)
@@ -72,7 +73,7 @@ static int want_sensor(struct compile *c, const char *name, struct pol_where whe
     if (given) {
         memcpy(sensor, given, sizeof *sensor);
     } else {
-        strcpy(sensor->name, name);
+        snprintf(sensor->name, sizeof sensor->name, "%s", name);
         sensor->signal = dev_signal_find(name);
         sensor->missing_state = -1;
         sensor->stale_s = sensor->signal->stale_s;
@@ -215,7 +216,7 @@ static int compile_entry(struct compile *c, const struct pol_point *auto_ladder,
 {
     struct pol_policy *p = c->policy;
     memset(p, 0, sizeof *p); /* padding too: policies may be compared as bytes */
-    strcpy(p->name, c->entry->name);
+    memcpy(p->name, c->entry->name, sizeof p->name);
     p->poll_s = c->entry->poll_s;
     p->dwell_down_s = c->entry->dwell_down_s;
     p->dwell_up_s = c->entry->dwell_up_s;

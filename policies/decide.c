@@ -113,9 +113,8 @@ static void update_trip(const struct step *s, size_t i, bool discharging)
     const struct pol_trip *trip = &s->policy->trips[i];
     struct pol_trip_state *state = &s->state->trips[i];
     const struct pol_sensor_state *sensor = &s->state->sensors[trip->sensor];
-    if (trip->when_discharging && !discharging)
-        release(state);
-    else if (pol_is_silent(&s->policy->sensors[trip->sensor], sensor, s->state->now_ns))
+    bool silent = pol_is_silent(&s->policy->sensors[trip->sensor], sensor, s->state->now_ns);
+    if (silent || (trip->when_discharging && !discharging))
         release(state);
     else if (sensor->why != DEV_PRESENT)
         return; /* a short gap changes nothing */

@@ -128,7 +128,7 @@ static void *entry_of(void **entries, size_t *n, size_t size, const char *name)
     free(i < *n ? entries[i] : NULL);
     entries[i] = entry;
     *n += i == *n;
-    strcpy(entry, name);
+    memcpy(entry, name, strlen(name) + 1);
     return entry;
 }
 

@@ -156,7 +156,8 @@ int yaml_read_keys(struct yaml_tree *tree, const yaml_node_t *mapping, const cha
 {
     int rc = yaml_expect_mapping(tree, mapping, what);
     const yaml_node_t *key, *value;
-    memset(values, 0, n * sizeof *values);
+    for (size_t i = 0; i < n; i++)
+        values[i] = NULL;
     for (size_t i = 0; !rc && (key = yaml_pair(tree, mapping, i, &value)); i++)
         rc = take_pair(tree, key, value, what, keys, n, values);
     for (size_t i = 0; !rc && i < n; i++)

@@ -9,14 +9,14 @@ static void describe(struct sim_result *result, const char *trace, const struct 
     const char *slash = strrchr(trace, '/');
     memset(result, 0, sizeof *result);
     snprintf(result->trace, sizeof result->trace, "%.127s", slash ? slash + 1 : trace);
-    strcpy(result->policy, policy->name);
+    memcpy(result->policy, policy->name, sizeof result->policy);
     result->n_states = policy->n_states;
     for (size_t i = 0; i < policy->n_states; i++)
-        strcpy(result->states[i], policy->states[i].name);
+        memcpy(result->states[i], policy->states[i].name, sizeof result->states[i]);
     result->n_sensors = policy->n_sensors;
     for (size_t i = 0; i < policy->n_sensors; i++) {
         struct sim_peak *peak = &result->sensors[i];
-        strcpy(peak->sensor, policy->sensors[i].name);
+        memcpy(peak->sensor, policy->sensors[i].name, sizeof peak->sensor);
         peak->min = peak->max = NAN;
     }
 }

@@ -160,7 +160,7 @@ int sim_check_golden(const struct sim_result *result, const char *golden_path,
     int rc = ert_read_text(golden_path, MAX_GOLDEN, &golden, NULL, err);
     if (!rc)
         rc = sim_summary_text(result, &text, err);
-    if (!rc && strcmp(golden, text) != 0) {
+    if (!rc && golden && text && strcmp(golden, text) != 0) {
         unsigned line;
         size_t at = first_difference(golden, text, &line);
         int expected = (int)strcspn(golden + at, "\n"), got = (int)strcspn(text + at, "\n");
