@@ -117,8 +117,8 @@ static int read_kind(struct rt_pack *pack, struct ert_error *err)
         return 0;
     }
     return ert_fail(err, ERT_E_UNSUPPORTED,
-                    "%s: section META, kind is %s, expected nested, h-only or f32; %s", pack->path,
-                    name ? name : "missing", PACK_REMEDY);
+                    "%s: section META, kind is %.32s, expected nested, h-only or f32; %s",
+                    pack->path, name ? name : "missing", PACK_REMEDY);
 }
 
 static int read_model(struct rt_pack *pack, struct ert_error *err)
