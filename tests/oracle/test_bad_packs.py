@@ -13,7 +13,7 @@ from tools import packtool
 
 PER_PACK = 260
 LIMIT_S = 10
-LIMIT_KB = 600 * 1024
+LIMIT_KB = 400 * 1024
 SHAPES = {
     "nested": dict(),
     "padded": dict(n_embd=80, head_dim=8, n_ff=172, tied=True, tokenizer="llama", outliers=False),
