@@ -39,8 +39,13 @@ int ert_fail_in(struct ert_error *err, const char *fmt, ...)
     vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
     memcpy(inner, err->text, sizeof inner);
-    int n = snprintf(err->text, sizeof err->text, "%s: ", context);
-    snprintf(err->text + n, sizeof err->text - (size_t)n, "%s", inner);
+    size_t n = strlen(context), room = sizeof err->text - 1;
+    memcpy(err->text, context, n); /* context is shorter than text: ": " still fits */
+    memcpy(err->text + n, ": ", 2);
+    n += 2;
+    size_t rest = strnlen(inner, room - n);
+    memcpy(err->text + n, inner, rest);
+    err->text[n + rest] = '\0';
     return -(int)err->code;
 }
 
