@@ -90,6 +90,7 @@ static struct var_stats *allocate_stats(const struct rt_pack *pack, const struct
         struct var_layer_stats *s = &stats->layers[l];
         ok = (s->sum_a = calloc(m->n_ff, sizeof *s->sum_a)) != NULL &&
              (s->sum_a2 = calloc(m->n_ff, sizeof *s->sum_a2)) != NULL;
+        ok = ok && (s->sum_b = calloc(m->n_embd, sizeof *s->sum_b)) != NULL;
         if (ok && c->products)
             ok = (s->cross = calloc((size_t)m->n_ff * m->n_embd, sizeof *s->cross)) != NULL &&
                  (s->gram = calloc((size_t)m->n_embd * m->n_embd, sizeof *s->gram)) != NULL;
@@ -107,6 +108,7 @@ void var_stats_free(struct var_stats *stats)
     for (uint32_t l = 0; l < stats->n_layers && stats->layers; l++) {
         free(stats->layers[l].sum_a);
         free(stats->layers[l].sum_a2);
+        free(stats->layers[l].sum_b);
         free(stats->layers[l].cross);
         free(stats->layers[l].gram);
     }
@@ -231,10 +233,13 @@ static void watch(const struct batch *b, struct var_layer_stats *stats, struct p
                 add_scaled(stats->cross + (size_t)j * m->n_embd, b->normed + s * m->n_embd_pad, a,
                            m->n_embd);
         }
-    for (uint32_t i = at.worker; i < m->n_embd && stats->gram && !first; i += at.n)
-        for (size_t s = 0; s < b->n_measured; s++)
-            add_scaled(stats->gram + (size_t)i * m->n_embd, b->normed + s * m->n_embd_pad,
-                       b->normed[s * m->n_embd_pad + i], m->n_embd);
+    for (uint32_t i = at.worker; i < m->n_embd && !first; i += at.n)
+        for (size_t s = 0; s < b->n_measured; s++) {
+            const float *x = b->normed + s * m->n_embd_pad;
+            stats->sum_b[i] += x[i];
+            if (stats->gram)
+                add_scaled(stats->gram + (size_t)i * m->n_embd, x, x[i], m->n_embd);
+        }
 }
 
 static void mlp(const struct batch *b, uint32_t layer, struct place at)

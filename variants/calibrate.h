@@ -9,6 +9,7 @@
  * channels, b its input after the norm, both in the source's order. */
 struct var_layer_stats {
     double *sum_a, *sum_a2; /* [n_ff] */
+    double *sum_b;          /* [n_embd] */
     float *cross;           /* sum a b^T, [n_ff][n_embd]; NULL unless asked for */
     float *gram;            /* sum b b^T, [n_embd][n_embd]; likewise */
 };

@@ -39,7 +39,7 @@ static int take(struct cursor *c, void *out, size_t n, const char *what)
 
 static int take_text(struct cursor *c, struct gguf_text *text, uint64_t max, const char *what)
 {
-    uint64_t n;
+    uint64_t n = 0;
     int rc = take(c, &n, sizeof n, what);
     if (rc)
         return rc;

@@ -572,8 +572,9 @@ static int take_tensors(const struct model_reader *r)
     /* Each layer needs its tensors' table entries, so n_layers is no more than the file holds. */
     if (m->n_layers > r->f->n_tensors)
         return ert_fail(r->err, ERT_E_FORMAT,
-                        "%s: %u layers, but only %llu tensors; the file is damaged", r->f->path,
-                        m->n_layers, (unsigned long long)r->f->n_tensors);
+                        "%s: %u layers, but only %llu tensors: a vocabulary without weights, or "
+                        "damaged; a whole model is needed",
+                        r->f->path, m->n_layers, (unsigned long long)r->f->n_tensors);
     src->layers = calloc(m->n_layers, sizeof *src->layers);
     src->names = calloc((size_t)m->n_layers * VAR_N_PARTS, MAX_TENSOR_NAME);
     if (!src->layers || !src->names)
