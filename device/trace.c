@@ -132,7 +132,7 @@ static int take_header(struct reader *r, char *line)
 static int grow(struct reader *r)
 {
     struct dev_trace *t = r->trace;
-    if (t->n_rows < r->capacity)
+    if (t->time_s && t->n_rows < r->capacity)
         return 0;
     size_t rows = r->capacity ? 2 * r->capacity : 256;
     if (t->n_columns == 0 || t->n_rows >= MAX_VALUES / t->n_columns)
@@ -180,8 +180,9 @@ static int take_row(struct reader *r, char *line)
     struct dev_trace *t = r->trace;
     int rc = grow(r);
     char *rest = line;
-    if (!rc)
-        rc = take_time(r, next_cell(&rest));
+    if (rc || !t->time_s)
+        return rc;
+    rc = take_time(r, next_cell(&rest));
     double *row = rc ? NULL : t->values + t->n_rows * t->n_columns;
     for (size_t c = 0; !rc && c < t->n_columns; c++) {
         const char *cell = next_cell(&rest);

@@ -1,6 +1,7 @@
-"""The policy language once more, written from docs/policy-language.md: the oracle of the decision code.
+"""The rules of docs/policy-language.md once more: what the decision code is compared with.
 
-Nothing here is shared with policies/: PyYAML reads the file, plain Python decides.
+Nothing here is shared with policies/: PyYAML reads the file, plain Python decides. Where the two differ,
+the page says which is right.
 """
 import csv
 import math

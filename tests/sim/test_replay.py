@@ -197,6 +197,22 @@ policies: {p: {ladder: l, dwell: {up: 0s}, trips: [{name: hot, sensor: temp.cpu,
     assert rows[6][3] == "temp.cpu 66C back at 66C, hot cleared"
 
 
+def test_the_worked_example_of_the_language_page():
+    """The page's own policy and the states that its text gives by hand."""
+    page = (tap.root / "docs" / "policy-language.md").read_text()
+    text = re.search(r"```yaml\n(.*?)```", page, re.S)[1]
+    values = [69, 71, 72, 71.5, 68, 66.9] + [66] * 40
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "p.yaml"
+        path.write_text(text)
+        lines = [f"{i * 500000000} temp.cpu {v} {i * 500000000}\n" for i, v in enumerate(values)]
+        status, out, err = drive("decide", path, "bedtime", stdin="".join(lines).encode())
+        assert status == 0, err
+    states = [int(line.split()[0]) for line in out.splitlines()]
+    assert states[:6] == [0, 1, 2, 2, 2, 2]
+    assert (states.index(1, 6), states.index(0, 6)) == (2 + 20, 2 + 40)  # 10 s and 20 s after the change
+
+
 def test_goldens():
     assert len(goldens) >= 4
     for golden in goldens:
