@@ -190,7 +190,8 @@ static int write_matrix_parts(struct var_writer *w, const struct matrix_job *job
         rc = write_at(w, at.h + r->pair_off, job->pairs, tiles * PACK_PAIRS, err);
     if (!rc && job->outlier)
         rc = write_at(w, at.h + r->outlier_off, job->outlier, tiles * PACK_OUTLIER, err);
-    return rc ? rc : write_at(w, at.l + r->l_off, job->l, r->l_size, err);
+    uint64_t l = r->flags & PACK_FLAG_L_RESIDENT ? at.h : at.l;
+    return rc ? rc : write_at(w, l + r->l_off, job->l, r->l_size, err);
 }
 
 static int write_matrix(struct var_writer *w, const struct var_source *src,
