@@ -96,7 +96,7 @@ static int save(const json_t *all, struct ert_error *err)
     struct ert_output out;
     if (!rc)
         rc = ert_output_open(&out, path, err);
-    if (!rc && json_dumpf(all, out.file, JSON_INDENT(1))) {
+    if (!rc && json_dumpf(all, out.file, JSON_INDENT(1) | CLI_JSON_DIGITS)) {
         ert_output_abort(&out);
         rc = ert_fail(err, ERT_E_IO, "%s: writing failed", path);
     } else if (!rc) {

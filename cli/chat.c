@@ -1,5 +1,4 @@
 /* edgert chat: turn by turn in one conversation and one KV cache. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,24 +7,22 @@
 #include "cli/speaker.h"
 #include "cli/view.h"
 
-/* Reads a line without its newline; false at the end of input. Ctrl-C starts the line anew. */
+/* Reads a line without its newline; false at the end of input. At a terminal Ctrl-C starts the line
+ * anew; the terminal hands lines over whole, so that one that can be read is there to its end. */
 static bool read_line(char **line, size_t *room)
 {
     bool asks = isatty(STDIN_FILENO);
-    for (;;) {
+    interrupt_arm(NULL);
+    if (asks)
+        fputs("> ", stderr);
+    while (asks && !interrupt_wait_input()) {
         interrupt_arm(NULL);
-        if (asks)
-            fputs("> ", stderr);
-        ssize_t n = getline(line, room, stdin);
-        if (n >= 0) {
-            (*line)[strcspn(*line, "\r\n")] = '\0';
-            return true;
-        }
-        if (!interrupt_seen())
-            return false;
-        clearerr(stdin);
-        fputc('\n', stderr);
+        fputs("\n> ", stderr);
     }
+    if (getline(line, room, stdin) < 0)
+        return false;
+    (*line)[strcspn(*line, "\r\n")] = '\0';
+    return true;
 }
 
 /* One turn; a text that does not fit is the person's to shorten, not the end of the chat. */

@@ -54,7 +54,7 @@ int cli_finish_output(void)
 
 int cli_print_json(json_t *document, size_t flags)
 {
-    int rc = document ? json_dumpf(document, stdout, flags | JSON_REAL_PRECISION(9)) : -1;
+    int rc = document ? json_dumpf(document, stdout, flags | CLI_JSON_DIGITS) : -1;
     json_decref(document);
     if (rc)
         return cli_fail(ERT_E_NOMEM, "the JSON could not be made or written");

@@ -25,6 +25,9 @@ int cli_fail_error(const struct ert_error *err);
 /* A usage error with a sentence of its own. */
 int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Nine digits tell floats apart; more would only be noise. */
+#define CLI_JSON_DIGITS JSON_REAL_PRECISION(9)
+
 /* Prints one JSON document and a newline on stdout and frees it; NULL means out of memory. */
 int cli_print_json(json_t *document, size_t flags);
 /* Flushes stdout; a full disk or a closed pipe is a failed command. */

@@ -1,5 +1,7 @@
 #include "cli/interrupt.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -13,6 +15,8 @@ static _Atomic(struct ert_conversation *) answering;
 static atomic_int interrupts;
 static _Atomic(const char *) restore_bytes;
 static atomic_size_t restore_length;
+/* A signal may come to any thread and before a read begins: only a pipe is sure to wake a poll. */
+static int wake[2] = {-1, -1};
 
 static _Noreturn void end_program(int status)
 {
@@ -31,12 +35,24 @@ static void on_signal(int number)
     struct ert_conversation *talk = atomic_load(&answering);
     if (talk)
         ert_cancel(talk);
+    if (write(wake[1], "", 1) < 0)
+        return; /* full: the poll wakes as well */
+}
+
+/* A pipe with nothing in it. */
+static void clear_wake(void)
+{
+    char bytes[64];
+    if (wake[0] < 0 && pipe2(wake, O_CLOEXEC | O_NONBLOCK))
+        return;
+    while (read(wake[0], bytes, sizeof bytes) > 0)
+        ;
 }
 
 void interrupt_arm(struct ert_conversation *talk)
 {
-    /* No SA_RESTART: Ctrl-C at a prompt must come back from reading the line. */
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    clear_wake();
     atomic_store(&answering, talk);
     atomic_store(&interrupts, 0);
     sigaction(SIGINT, &action, NULL);
@@ -46,6 +62,16 @@ void interrupt_arm(struct ert_conversation *talk)
 bool interrupt_seen(void)
 {
     return atomic_load(&interrupts) > 0;
+}
+
+bool interrupt_wait_input(void)
+{
+    struct pollfd inputs[] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                              {.fd = wake[0], .events = POLLIN}};
+    while (!interrupt_seen())
+        if (poll(inputs, 2, -1) > 0 && inputs[0].revents)
+            return true;
+    return false;
 }
 
 void interrupt_restore(const char *bytes, size_t n)

@@ -8,10 +8,12 @@
 #include "engine/edgert.h"
 
 /* From now on SIGINT is caught: it cancels talk's answer (NULL: it is only counted); a second one
- * since this call ends the program with status 130, SIGTERM with 143. Interrupted reads return. */
+ * since this call ends the program with status 130, SIGTERM with 143. */
 void interrupt_arm(struct ert_conversation *talk);
 /* True if SIGINT came since interrupt_arm. */
 bool interrupt_seen(void);
+/* Waits until standard input has something to read (or ended); false if SIGINT comes first. */
+bool interrupt_wait_input(void);
 /* Bytes to write to stderr before the program is ended by a signal, to leave the terminal as it was
  * (NULL = none). They must stay valid. */
 void interrupt_restore(const char *bytes, size_t n);

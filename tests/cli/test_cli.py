@@ -1,0 +1,283 @@
+"""The command as scripts see it: exit codes, help, JSON, pipes, errors."""
+import json
+import shutil
+
+from tests import tap
+from tests.cli import stage
+from tests.cli.stage import run
+
+COMMANDS = "run chat build inspect eval bench policy sim sensors tokenize".split()
+
+
+def object_with(value, **types):
+    """The members named are there, with these types."""
+    for key, kind in types.items():
+        assert key in value, f"{key} is missing in {value}"
+        assert isinstance(value[key], kind) and not (kind is int and isinstance(value[key], bool)), (key, value[key])
+    return value
+
+
+# ---- exit codes and help ---------------------------------------------------------------------
+
+def test_help_of_every_command_goes_to_stdout():
+    listed = run("-h")
+    assert listed.returncode == 0 and not listed.stderr
+    for command in COMMANDS:
+        assert f"  {command} " in listed.stdout
+        got = run(command, "-h")
+        assert got.returncode == 0 and not got.stderr, got
+        assert got.stdout.startswith(f"usage: edgert {command}") and "--help" in got.stdout
+
+
+def test_usage_errors_exit_2_and_say_what_was_meant():
+    for args, words in (((), "which command"), (("rnu",), "did you mean run"),
+                        (("run", "--polcy", "x", "hi"), "did you mean --policy"),
+                        (("run",), "an argument is missing"), (("run", "a", "b"), "one argument too many"),
+                        (("run", "-n", "many", "hi"), "many"), (("run", "-n"), "needs a value"),
+                        (("run", "-Z", "hi"), "unknown option -Z"), (("build", "x.gguf"), "-o PACK"),
+                        (("build", "x", "-o", "y", "--tiers", "90,80"), "100 first"),
+                        (("eval",), "--text"), (("policy", "frobnicate"), "check or show"), (("sim",), "which trace")):
+        got = run(*args)
+        assert got.returncode == 2, (args, got)
+        assert words in got.stderr and not got.stdout, (args, got.stderr)
+        assert got.stderr.startswith("edgert: ") and got.stderr.count("\n") == 1
+
+
+def test_missing_files_exit_1_and_are_named():
+    pack = stage.pack()
+    for args in (("run", "-m", "/nowhere/x.edgert", "hi"), ("inspect", "/nowhere/x.edgert"),
+                 ("bench", "/nowhere/x.edgert"), ("tokenize", "-m", "/nowhere/x.edgert", "hi"),
+                 ("build", "/nowhere/x.gguf", "-o", stage.folder / "y.edgert"),
+                 ("eval", pack, "--text", "/nowhere/x.txt"), ("sim", "/nowhere/x.csv"),
+                 ("policy", "check", "/nowhere/x.yaml"), ("sim", "--journal", "/nowhere/x.jsonl"),
+                 ("run", "-m", pack, "--sensors", "replay:/nowhere/x.csv", "hi"),
+                 ("run", "-m", pack, "--policy-file", "/nowhere/x.yaml", "hi")):
+        got = run(*args)
+        assert got.returncode == 1, (args, got)
+        assert "/nowhere/x" in got.stderr and not got.stdout, (args, got.stderr)
+    assert not (stage.folder / "y.edgert").exists()
+
+
+def test_unknown_names_list_the_known_ones():
+    pack = stage.pack()
+    got = run("run", "-m", pack, "--point", "w8a8-r55", "hi")
+    assert got.returncode == 1 and "w4a16-r80" in got.stderr
+    got = run("run", "-m", pack, "-p", "balancd", "--policy-file", stage.policy(), "hi")
+    assert got.returncode == 1 and "swing" in got.stderr
+    got = run("run", "-m", "no-such-model", "hi")
+    assert got.returncode == 1 and "edgert build" in got.stderr
+
+
+def test_default_model_is_found_in_the_data_folder():
+    data = stage.folder / "data"
+    (data / "edgert/models").mkdir(parents=True)
+    shutil.copy(stage.pack(), data / "edgert/models/default.edgert")
+    shutil.copy(stage.pack(), data / "edgert/models/other.edgert")
+    for args in (["inspect", "--json"], ["inspect", "other", "--json"]):
+        got = run(*args, env={"XDG_DATA_HOME": str(data), "PATH": "/usr/bin:/bin"})
+        assert got.returncode == 0, got
+        assert json.loads(got.stdout)["path"].startswith(str(data))
+
+
+# ---- run -------------------------------------------------------------------------------------
+
+def test_piped_run_has_the_answer_on_stdout_and_the_rest_on_stderr():
+    got = run("run", "-m", stage.pack(), *stage.swinging(), "-n", 120, "--raw", "abc")
+    assert got.returncode == 0, got
+    assert "\033" not in got.stdout + got.stderr and "tok/s" not in got.stdout
+    swaps = [line for line in got.stderr.splitlines() if line.startswith("[token ")]
+    assert len(swaps) >= 3 and all(" -> " in s and ": " in s for s in swaps), got.stderr
+    assert any("temp.cpu" in s and "above 50C (warm)" in s for s in swaps), swaps
+    table = got.stderr[got.stderr.index("point "):]
+    assert "total" in table and " J " in table and "as many tokens as asked for" in table
+
+
+def test_run_json_lines_are_as_documented():
+    got = run("run", "-m", stage.pack(), *stage.swinging(), "-n", 120, "--raw", "--json", "abc")
+    assert got.returncode == 0 and not got.stderr, got
+    events = stage.lines(got.stdout)
+    tokens = [e for e in events if e["type"] == "token"]
+    swaps = [e for e in events if e["type"] == "switch"]
+    assert len(tokens) == 120 and len(swaps) >= 3
+    for e in tokens:
+        object_with(e, token=int, id=int, text=str, point=str)
+    assert [e["token"] for e in tokens] == list(range(3, 123))
+    for e in swaps:
+        object_with(e, token=int, t_s=float, state=int, reason=str, readings=dict, cost_ns=int, **{"from": str, "to": str})
+        assert e["trip"] is None or isinstance(e["trip"], str)
+        assert e["from"] != e["to"] and e["readings"].keys() >= {"temp.cpu"}
+    summary = object_with(events[-1], type=str, end=str, tokens=int, prompt_tokens=int, switches=int, points=list)
+    assert summary["type"] == "summary" and summary["end"] == "length" and summary["tokens"] == 120
+    assert summary["switches"] == len(swaps)
+    for p in summary["points"]:
+        object_with(p, point=str, tokens=int, tok_s=float, seconds=float, prompt_tokens=int, entered=int)
+        # 5 W of the trace's battery over the time spent there
+        assert abs(p["energy_j"] - 5 * (p["seconds"] + p["prefill_s"])) < 0.1 * p["energy_j"] + 0.5
+    assert sum(p["tokens"] for p in summary["points"]) == 119
+
+
+def test_a_seed_gives_the_same_answer_and_another_one_another():
+    args = ["run", "-m", stage.pack(), "--point", "w4a16", "-n", 30, "--raw", "--temperature", 2, "--top-k", 0]
+    one, again, other = (run(*args, "--seed", s, "abc").stdout for s in (5, 5, 6))
+    assert one == again and one != other and one.strip()
+
+
+def test_prompt_from_stdin_equals_prompt_as_argument():
+    args = ["run", "-m", stage.pack(), "--point", "w8a8", "-n", 20, "--raw", "--temperature", 0]
+    assert run(*args, "abc").stdout == run(*args, "-", input="abc").stdout
+
+
+def test_pieces_are_whole_characters():
+    pack = stage.pack("bytes", high_bytes=True)
+    got = run("run", "-m", pack, "--point", "w4a16", "-n", 200, "--raw", "--json", "--temperature", 1, "abc")
+    pieces = [e["text"] for e in stage.lines(got.stdout) if e["type"] == "token"]
+    held = [p for p in pieces if p == ""]
+    wide = [p for p in pieces if any(ord(c) > 127 and c != "\ufffd" for c in p)]
+    assert held and wide, "the pack makes no multi-byte characters: the test says nothing"
+
+
+def test_context_full_is_a_reason_and_too_long_a_prompt_a_failure():
+    args = ["run", "-m", stage.pack(), "--point", "w4a16", "--raw", "--context", 32, "-n", 0]
+    got = run(*args, "abc")
+    assert got.returncode == 0 and "context full: 32 positions" in got.stderr
+    got = run(*args, "a" * 90)
+    assert got.returncode == 1 and "32 positions" in got.stderr and not got.stdout
+
+
+def test_a_fixed_point_excludes_a_policy():
+    got = run("run", "-m", stage.pack(), "--point", "w4a16", "-p", "balanced", "hi")
+    assert got.returncode == 2 and "excludes" in got.stderr
+
+
+def test_chat_answers_each_line():
+    got = run("chat", "-m", stage.pack(), "--point", "w4a16", "-n", 5, "--temperature", 0, input="abc\n\nabd\n")
+    assert got.returncode == 0 and len(got.stdout.splitlines()) >= 2, got
+    assert "prompt: " in got.stderr
+
+
+# ---- the other commands ----------------------------------------------------------------------
+
+def test_inspect_shows_and_verifies():
+    pack = stage.pack()
+    meta = json.loads(run("inspect", pack, "--json").stdout)
+    object_with(meta, name=str, kind=str, model=dict, tiers=list, catalog=list, bytes=int, h_bytes=int, l_bytes=int)
+    assert meta["bytes"] == pack.stat().st_size and meta["verified"] is None
+    text = run("inspect", pack, "--verify")
+    assert text.returncode == 0 and "w4a16" in text.stdout and "r80" in text.stdout
+    broken = stage.folder / "broken.edgert"
+    data = bytearray(pack.read_bytes())
+    data[-1] ^= 1
+    broken.write_bytes(data)
+    assert run("inspect", broken).returncode == 0
+    got = run("inspect", broken, "--verify")
+    assert got.returncode in (1, 3) and "PLANES" in got.stderr and not got.stdout, got
+
+
+def test_tokenize_gives_ids():
+    got = json.loads(run("tokenize", "-m", stage.pack(), "--json", "abc").stdout)
+    assert got == {"ids": [3 + ord(c) - 33 for c in "abc"]}
+    assert run("tokenize", "-m", stage.pack(), "-", input="aab").stdout.split() == \
+        [str(3 + 94), str(3 + ord("b") - 33)]  # "aa" is the vocabulary's first merge
+
+
+def test_bench_json_is_as_documented():
+    got = run("bench", stage.pack(), "-p", 16, "-n", 8, "-r", 2, "--switch", "--swaps", 60, "--json")
+    assert got.returncode == 0, got
+    all = object_with(json.loads(got.stdout), machine=str, results=list, switch=list, bandwidth_gb_s=float)
+    assert {r["test"] for r in all["results"]} == {"prefill", "decode"}
+    for r in all["results"]:
+        object_with(r, point=str, n=int, depth=int, threads=int, tok_s=float, sd=float)
+        assert r["tok_s"] > 0 and r["n"] == (16 if r["test"] == "prefill" else 8)
+    assert len(all["results"]) == 2 * 8  # two variants at four tiers
+    for s in all["switch"]:
+        object_with(s, p50_us=float, p99_us=float, **{"from": str, "to": str})
+        assert s["from"] != s["to"] and s["p50_us"] <= s["p99_us"]
+    assert sum(s["n"] for s in all["switch"]) == all["switch_all"]["swaps"] == 60
+
+
+def test_bench_saves_what_it_prints_for_this_machine():
+    data = stage.folder / "saved"
+    got = run("bench", stage.pack(), "-p", 8, "-n", 4, "-r", 1, "--point", "w4a16", "--save", "--json",
+              env={"XDG_DATA_HOME": str(data), "PATH": "/usr/bin:/bin"})
+    assert got.returncode == 0, got
+    files = list((data / "edgert/devices").glob("*.json"))
+    assert len(files) == 1 and json.loads(files[0].read_text()) == json.loads(got.stdout)
+
+
+def test_eval_json_is_as_documented():
+    text = stage.folder / "text.txt"
+    text.write_text("abcdefghijklmnopqrstuvwxyz" * 20)
+    got = run("eval", stage.pack(), "--text", text, "--window", 64, "--windows", 2, "--point", "w8a8", "--point",
+              "w4a16-r80", "--json")
+    assert got.returncode == 0, got
+    results = json.loads(got.stdout)["results"]
+    assert [r["point"] for r in results] == ["w8a8", "w4a16-r80"]
+    for r in results:
+        object_with(r, tokens=int, ppl=float, nll=float, bytes_per_token=int)
+        assert r["kld"] is None and r["tokens"] > 0
+        assert abs(r["ppl"] - 2.718281828459045 ** r["nll"]) < 1e-6 * r["ppl"]
+
+
+def test_policy_check_tells_line_and_column():
+    good = run("policy", "check", stage.policy(), "--json")
+    assert good.returncode == 0, good
+    object_with(json.loads(good.stdout), ok=bool, policies=list)
+    bad = stage.folder / "bad.yaml"
+    bad.write_text(stage.POLICY.replace("above: 50C", "above: 50"))
+    got = run("policy", "check", bad, "--json")
+    assert got.returncode == 3 and f"{bad}:13:" in got.stderr, got
+    assert json.loads(got.stdout)["ok"] is False and f"{bad}:13:" in json.loads(got.stdout)["error"]
+
+
+def test_policy_show_can_be_read_again():
+    got = run("policy", "show", "swing", "--policy-file", stage.policy())
+    assert got.returncode == 0, got
+    again = stage.folder / "again.yaml"
+    again.write_text(got.stdout)
+    assert run("policy", "check", again).returncode == 0
+
+
+def test_sim_json_golden_and_journal():
+    args = ["sim", stage.trace((40, 60, 80)), "-p", "swing", "--policy-file", stage.policy()]
+    got = run(*args, "--json")
+    assert got.returncode == 0, got
+    one = object_with(json.loads(got.stdout), trace=str, policy=str, duration_s=float, total_trans=int,
+                      time_in_state_ms=list, trans_table=list, peak=dict)
+    assert one["total_trans"] > 100 and sum(map(sum, one["trans_table"])) == one["total_trans"]
+    golden = stage.folder / "golden.txt"
+    assert run(*args, "--write", golden).returncode == 0
+    assert run(*args, "--check", golden).returncode == 0
+    golden.write_text(golden.read_text().replace("swing", "swung"))
+    got = run(*args, "--check", golden)
+    assert got.returncode == 3 and "swung" in got.stderr, got
+
+
+def test_a_live_run_replayed_decides_the_same():
+    journal = stage.folder / "journal.jsonl"
+    got = run("run", "-m", stage.pack(), *stage.swinging(), "-n", 100, "--raw", "--journal", journal, "abc")
+    assert got.returncode == 0
+    replayed = run("sim", "--journal", journal)
+    assert replayed.returncode == 0, replayed
+    text = journal.read_text().splitlines()
+    at = [i for i, line in enumerate(text) if '"type":"input"' in line][3]
+    event = json.loads(text[at])
+    text[at] = json.dumps(dict(event, state=(event["state"] + 1) % 3), separators=(",", ":"))
+    journal.write_text("\n".join(text) + "\n")
+    assert run("sim", "--journal", journal).returncode == 3
+
+
+def test_sensors_json_gives_values_or_reasons():
+    got = run("sensors", "--json")
+    assert got.returncode == 0, got
+    sensors = json.loads(got.stdout)["sensors"]
+    assert sensors
+    for s in sensors:
+        object_with(s, sensor=str, source=str, unit=str)
+        assert (s["value"] is None) == isinstance(s["why"], str), s
+
+
+if __name__ == "__main__":
+    try:
+        tap.main()
+    finally:
+        shutil.rmtree(stage.folder)
