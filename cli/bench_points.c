@@ -67,9 +67,9 @@ int bench_points(const struct workbench *bench, const struct point_list *points,
     struct rt_session_config sizes = {.n_ctx = most};
     struct rt_session *session = NULL;
     int32_t *ids = calloc(most, sizeof *ids);
-    int rc = ids ? 0 : ert_fail(err, ERT_E_NOMEM, "out of memory");
-    if (!rc)
-        rc = rt_session_create(&session, bench->pack, bench->team, &sizes, err);
+    if (!ids)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory");
+    int rc = rt_session_create(&session, bench->pack, bench->team, &sizes, err);
     for (uint32_t i = 0; !rc && i < most; i++)
         ids[i] = (int32_t)(i * 2654435761u % bench->pack->model.n_vocab);
     for (size_t i = 0; !rc && i < points->n; i++) {

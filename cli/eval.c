@@ -54,6 +54,7 @@ static int measure(struct evaluation *e, const char *name, const struct var_sche
     e->config.n_schedule = n;
     int rc = var_eval(e->bench.pack, e->bench.team, &e->config, &result, err);
     progress_close(&bar);
+    e->config.schedule = NULL;
     if (rc)
         json_decref(bytes_per_token);
     else

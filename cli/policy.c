@@ -25,10 +25,10 @@ static int check(const char *path, bool json)
     struct pol_file *file = NULL;
     struct pol_policy *policy = malloc(sizeof *policy);
     struct ert_error err = {0};
+    if (!policy)
+        return cli_fail(ERT_E_NOMEM, "out of memory");
     json_t *policies = json_array();
-    int rc = policy ? 0 : ert_fail(&err, ERT_E_NOMEM, "out of memory");
-    if (!rc)
-        rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, &file, &err);
+    int rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, &file, &err);
     for (size_t i = 0; !rc && i < pol_file_count(file); i++) {
         rc = policy_source_compile(file, pol_file_name(file, i), policy, &err);
         if (!rc)
@@ -65,9 +65,9 @@ static int show(const char *name, const char *policy_file, bool json)
     char *text = NULL;
     struct ert_error err;
     int status = CLI_OK;
-    int rc = policy ? 0 : ert_fail(&err, ERT_E_NOMEM, "out of memory");
-    if (!rc)
-        rc = layers_load_policies(policy_file, &file, &err);
+    if (!policy)
+        return cli_fail(ERT_E_NOMEM, "out of memory");
+    int rc = layers_load_policies(policy_file, &file, &err);
     if (!rc)
         rc = policy_source_compile(file, name, policy, &err);
     if (!rc && !json)

@@ -56,9 +56,9 @@ struct ert_failure {
 
 struct ert_model;
 
-/* Opens a pack. path: a file; or a name without '/' looked up as NAME or NAME.edgert in
+/* Opens a pack. name: the path of a file; or a word without '/' looked up as NAME or NAME.edgert in
  * $XDG_DATA_HOME/edgert/models and /usr/share/edgert/models; NULL is "default". */
-int ert_model_open(struct ert_model **model, const char *path, struct ert_failure *why);
+int ert_model_open(struct ert_model **out, const char *name, struct ert_failure *why);
 /* No engine may use it any more. NULL is fine. */
 void ert_model_free(struct ert_model *model);
 /* The model's name and the pack's path, valid as long as the model. */
@@ -88,7 +88,7 @@ struct ert_engine_options {
  * later ones override. A rung of the ladder that the pack lacks is refused, with those it has.
  * Absent sensors are no failure: ert_get_status says what is missing and why. The model must
  * outlive the engine. */
-int ert_engine_open(struct ert_engine **engine, struct ert_model *model,
+int ert_engine_open(struct ert_engine **out, struct ert_model *model,
                     const struct ert_engine_options *options, struct ert_failure *why);
 /* Stops the threads. Frees in any case; a negative return tells that the journal is incomplete. */
 int ert_engine_close(struct ert_engine *engine, struct ert_failure *why);
@@ -153,7 +153,7 @@ void ert_conversation_defaults(struct ert_conversation_options *options);
 
 /* Allocates the KV cache. The engine must outlive the conversation; several may exist, one at a
  * time may answer. ERT_FAILED_RANGE names an option that is out of range. */
-int ert_conversation_open(struct ert_conversation **talk, struct ert_engine *engine,
+int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engine,
                           const struct ert_conversation_options *options, struct ert_failure *why);
 void ert_conversation_free(struct ert_conversation *talk); /* NULL is fine */
 

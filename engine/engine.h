@@ -55,8 +55,8 @@ struct ert_conversation {
 int engine_failed(struct ert_failure *why, const struct ert_error *err);
 
 /* The tokens of a turn: chat format around text (system first if the conversation is new), or text
- * as it is. *ids is the caller's to free. */
-int turn_encode(const struct ert_conversation *talk, const char *text, int32_t **ids, size_t *n,
+ * as it is. *out, n ids, is the caller's to free. */
+int turn_encode(const struct ert_conversation *talk, const char *text, int32_t **out, size_t *n,
                 struct ert_error *err);
 
 /* Feeds ids and answers. */

@@ -86,12 +86,14 @@ struct layer_list {
     size_t n;
 };
 
-static void add_layer(struct layer_list *list, char *path)
+/* Takes *path over, whether it is kept or not. */
+static void add_layer(struct layer_list *list, char **path)
 {
-    if (keep_readable(&path) && list->n < MAX_LAYERS)
-        list->paths[list->n++] = path;
+    if (keep_readable(path) && list->n < MAX_LAYERS)
+        list->paths[list->n++] = *path;
     else
-        free(path);
+        free(*path);
+    *path = NULL;
 }
 
 /* The policies that came with the program: beside the folder of the executable (a checkout), in its
@@ -106,10 +108,10 @@ static void add_shipped(struct layer_list *list)
     for (size_t i = 0; slash && i < 2 && list->n == 0; i++) {
         *slash = '\0';
         if (format_path(&path, NULL, "%s/../%s", exe, beside[i]) == 0)
-            add_layer(list, path);
+            add_layer(list, &path);
     }
     if (list->n == 0 && format_path(&path, NULL, SYSTEM_DATA "/policies.yaml") == 0)
-        add_layer(list, path);
+        add_layer(list, &path);
 }
 
 static int is_yaml(const struct dirent *entry)
@@ -126,7 +128,7 @@ static void add_folder(struct layer_list *list, const char *folder)
     for (int i = 0; i < n; i++) {
         char *path = NULL;
         if (format_path(&path, NULL, "%s/%s", folder, entries[i]->d_name) == 0)
-            add_layer(list, path);
+            add_layer(list, &path);
         free(entries[i]);
     }
     free(entries);
@@ -138,10 +140,10 @@ int layers_load_policies(const char *extra, struct pol_file **file, struct ert_e
     char *path = NULL;
     add_shipped(&list);
     if (format_path(&path, NULL, SYSTEM_CONFIG "/policies.yaml") == 0)
-        add_layer(&list, path);
+        add_layer(&list, &path);
     add_folder(&list, SYSTEM_CONFIG "/policies.d");
     if (user_path("XDG_CONFIG_HOME", ".config", "policies.yaml", &path, NULL) == 0)
-        add_layer(&list, path);
+        add_layer(&list, &path);
     const char *paths[MAX_LAYERS + 1];
     size_t n = 0;
     while (n < list.n) {

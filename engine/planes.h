@@ -9,7 +9,7 @@
 struct planes;
 
 /* sw's current point is first. pack and sw must outlive it. */
-int planes_create(struct planes **r, const struct rt_pack *pack, struct rt_switch *sw,
+int planes_create(struct planes **out, const struct rt_pack *pack, struct rt_switch *sw,
                   uint32_t first, struct ert_error *err);
 /* Cancels what is under way and joins the thread. NULL is fine. */
 void planes_free(struct planes *r);
