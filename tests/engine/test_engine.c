@@ -21,7 +21,8 @@ static const char policy_tail[] =
     "      - {name: three, sensor: cpu.load.others, above: 30%, governor: bang_bang, states: 3}\n"
     "      - {name: memory, sensor: memory.available, below: 400MB, governor: bang_bang, states: "
     "1}\n"
-    "    dwell: {down: 0s, up: 0s}\n";
+    "    dwell: {down: 0s, up: 0s}\n"
+    "    failsafe: \"w4a16-r80@1t,800tok/s\"\n";
 
 /* Four rungs; the last is given by the test. Paced, so that a tiny model lives through many polls.
  */
@@ -244,6 +245,7 @@ static void kill_governor(struct heard *heard)
         return;
     gov_stop(engine->governor, NULL);
     engine->governor = NULL;
+    usleep(400000); /* past three polls of 100 ms */
 }
 
 /* The decision thread dies in mid-answer: after three polls the policy's failsafe runs, and is
@@ -254,9 +256,8 @@ static void a_dead_governor_brings_the_failsafe(void **state)
     write_policy("w8a8-r70");
     write_trace(load, 1, plenty, 1, 2000);
     struct stage *s = open_stage(NULL, 20);
-    s->engine->policy->failsafe = 2;
     s->heard.at_token = kill_governor;
-    say(s, 200);
+    say(s, 40);
     check(s);
     assert_true(s->heard.n_swaps >= 1);
     size_t last = s->heard.n_swaps - 1;
