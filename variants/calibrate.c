@@ -46,6 +46,7 @@ static int allocate_batch(struct batch *b)
         float **at;
         size_t n;
     } parts[] = {
+        {&b->turn, m->head_dim},
         {&b->x, s * e},
         {&b->normed, s * e},
         {&b->out, s * e},
@@ -60,7 +61,6 @@ static int allocate_batch(struct batch *b)
         {&b->values, cache},
         {&b->scores, workers * b->length},
         {&b->head, workers * m->head_pad},
-        {&b->turn, m->head_dim},
     };
     size_t total = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
@@ -357,16 +357,18 @@ int var_calibrate(struct var_stats **stats, const struct rt_pack *pack, struct r
                       .length = config->length,
                       .n_measured = config->n_sequences - config->held_back,
                       .mlp = pack->tiers[0].dims[0].mlp};
-    struct rt_sampler **samplers = calloc(b.n, sizeof *samplers);
+    struct rt_sampler **samplers = calloc(b.n, sizeof(struct rt_sampler *));
     b.ids = calloc((size_t)b.n * b.length, sizeof *b.ids);
     b.stats = allocate_stats(pack, config);
     int rc = 0;
-    if (!samplers || !b.ids || !b.stats || allocate_batch(&b))
+    if (!samplers || !b.ids || !b.stats || allocate_batch(&b)) {
         rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to run the model", pack->path);
-    if (!rc)
-        rc = open_samplers(samplers, &b, config->seed, err);
+        goto out;
+    }
+    rc = open_samplers(samplers, &b, config->seed, err);
     if (!rc)
         rc = write_texts(&b, samplers, config->progress, err);
+out:
     for (uint32_t s = 0; s < b.n && samplers; s++)
         rt_sampler_free(samplers[s]);
     free(samplers);

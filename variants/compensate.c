@@ -205,9 +205,9 @@ static int add_compensator(const struct removed *r, const int32_t *residual, con
     size_t n = r->model->n_embd, wide = r->model->n_embd_pad;
     rank = rank < n ? rank : (uint32_t)n;
     x->rank = pack_pad(rank, PACK_GROUP);
-    x->comp_v = calloc(x->rank * wide, sizeof *x->comp_v);
-    x->comp_u = calloc(x->rank * wide, sizeof *x->comp_u);
-    double *memory = calloc(2 * n * n + rank * n + n, sizeof *memory);
+    x->comp_v = calloc(x->rank * wide + 1, sizeof *x->comp_v);
+    x->comp_u = calloc(x->rank * wide + 1, sizeof *x->comp_u);
+    double *memory = calloc(2 * n * n + rank * n + n + 1, sizeof *memory);
     int rc = x->comp_v && x->comp_u && memory ? 0 : -1;
     if (!rc) {
         struct closed_form f = {memory, memory + n * n, memory + 2 * n * n,

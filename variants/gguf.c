@@ -86,7 +86,7 @@ static int fail_kind(const struct cursor *c, const struct gguf_value *v, uint32_
 
 static int read_value(struct cursor *c, struct gguf_value *v)
 {
-    uint32_t kind;
+    uint32_t kind = 0;
     int rc = take_text(c, &v->key, MAX_NAME, "a key");
     if (!rc)
         rc = take(c, &kind, sizeof kind, "a value's type");
@@ -179,7 +179,7 @@ static int read_header(struct cursor *c)
 {
     struct gguf_file *f = c->f;
     char magic[4];
-    uint32_t version;
+    uint32_t version = 0;
     int rc = take(c, magic, sizeof magic, "the magic");
     if (rc)
         return rc;

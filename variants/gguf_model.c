@@ -125,7 +125,7 @@ static int check_architecture(const struct model_reader *r)
         return ert_fail(r->err, ERT_E_UNSUPPORTED,
                         "%s: architecture '%.*s' is not supported yet; supported: llama",
                         r->f->path, (int)arch.n, arch.text);
-    uint32_t none = 0, experts;
+    uint32_t none = 0, experts = 0;
     rc = get_u32(r, "llama.expert_count", &none, &experts);
     if (!rc && experts > 0)
         rc = ert_fail(r->err, ERT_E_UNSUPPORTED,
@@ -143,7 +143,7 @@ static int check_architecture(const struct model_reader *r)
 /* Without a width of its own, a head is the embedding's share. */
 static int read_head_width(const struct model_reader *r, struct rt_model *m)
 {
-    uint32_t shared = m->n_heads ? m->n_embd / m->n_heads : 0, value_dim, rope_dim;
+    uint32_t shared = m->n_heads ? m->n_embd / m->n_heads : 0, value_dim = 0, rope_dim = 0;
     bool own = gguf_find(r->f, "llama.attention.key_length") != NULL;
     if (!own && (m->n_heads == 0 || m->n_embd % m->n_heads != 0))
         return ert_fail(
@@ -599,6 +599,8 @@ static int take_tensors(const struct model_reader *r)
 static void describe_type(struct var_source *src)
 {
     const struct var_type *type = src->layers[src->model.n_layers / 2].part[VAR_DOWN].type;
+    if (!type)
+        return;
     snprintf(src->type, sizeof src->type, "%s", type->name);
     src->grid = type->grid;
 }

@@ -40,11 +40,11 @@ static double log_sum_exp(const float *x, uint32_t n, uint32_t *argmax)
     uint32_t top = 0;
     for (uint32_t i = 1; i < n; i++)
         top = x[i] > x[top] ? i : top;
-    double sum = 0;
+    double sum = 0; /* at least 1: the largest counts exp(0) */
     for (uint32_t i = 0; i < n; i++)
         sum += exp((double)x[i] - (double)x[top]);
     *argmax = top;
-    return (double)x[top] + log(sum);
+    return (double)x[top] + log(fmax(sum, 1));
 }
 
 /* KL(reference || point) over the whole vocabulary. */
@@ -225,13 +225,16 @@ int var_measure(struct var_measured *points, size_t n_points, const struct var_w
                         reference->path, reference->model.n_vocab, points[0].pack->path, m.n_vocab);
     m.lanes = calloc(m.n_lanes, sizeof *m.lanes);
     m.scores = calloc(CHUNK, sizeof *m.scores);
-    rc = m.lanes && m.scores
-             ? open_lanes(&m, points, &reference_point, err)
-             : ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", n_points);
+    if (!m.lanes || !m.scores) {
+        rc = ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", n_points);
+        goto out;
+    }
+    rc = open_lanes(&m, points, &reference_point, err);
     if (!rc)
         rc = measure_all(&m, progress, err);
     for (size_t i = 0; i < n_points && !rc; i++)
         summarise(&m, &m.lanes[i].sums, &points[i].result);
+out:
     for (size_t i = 0; i < m.n_lanes && m.lanes; i++) {
         rt_session_free(m.lanes[i].session);
         free(m.lanes[i].logits);
