@@ -29,6 +29,7 @@ static int check(const char *path, bool json)
         return cli_fail(ERT_E_NOMEM, "out of memory");
     json_t *policies = json_array();
     int rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, &file, &err);
+    bool not_loaded = rc != 0;
     for (size_t i = 0; !rc && i < pol_file_count(file); i++) {
         rc = policy_source_compile(file, pol_file_name(file, i), policy, &err);
         if (!rc)
@@ -54,7 +55,9 @@ static int check(const char *path, bool json)
     if (!rc)
         return status;
     cli_fail_error(&err);
-    return rc == -ERT_E_FORMAT || rc == -ERT_E_RANGE ? CLI_CHECK : CLI_FAILED;
+    /* A file that cannot be read was not checked; anything else is a mistake in it. */
+    bool unread = not_loaded && (rc == -ERT_E_MISSING || rc == -ERT_E_IO || rc == -ERT_E_NOMEM);
+    return unread ? CLI_FAILED : CLI_CHECK;
 }
 
 /* One policy as YAML, all layers merged. */

@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A model may promise a million positions, which a small device has no memory for. */
+enum { DEFAULT_CONTEXT = 4096 };
+
 void ert_conversation_defaults(struct ert_conversation_options *options)
 {
     const struct rt_sampler_config sampler = RT_SAMPLER_DEFAULT;
@@ -51,6 +54,8 @@ int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engi
         goto fail;
     }
     struct rt_session_config config = {.n_ctx = options->n_ctx};
+    if (!config.n_ctx && engine->model->pack->model.n_ctx > DEFAULT_CONTEXT)
+        config.n_ctx = DEFAULT_CONTEXT;
     if (create_sampler(talk, options, &err) ||
         rt_session_create(&talk->session, engine->model->pack, engine->team, &config, &err))
         goto fail;

@@ -144,7 +144,7 @@ struct ert_conversation_options {
     float min_p;          /* 0 = off */
     float repeat_penalty; /* 1 = off */
     uint64_t seed;
-    uint32_t n_ctx;     /* positions of the KV cache, 0 = the model's */
+    uint32_t n_ctx;     /* positions of the KV cache, 0 = the model's, but at most 4096 */
     const char *system; /* system message, NULL = the chat format's own */
     bool raw;           /* prompts are continued as they are, without a chat format */
 };

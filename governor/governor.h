@@ -8,8 +8,9 @@
 /* What the governor drives; engine/ binds it to a runtime. Called on the governor's thread. */
 struct gov_actuator {
     void *ctx;
-    /* A new state of the ladder is wanted; not called while it stays at 0, where the ladder
-     * starts. Must not block; work goes elsewhere. */
+    /* A new state of the ladder is wanted, or memory became short or plentiful at the same one
+     * (release_memory); not called while the state stays at 0, where the ladder starts, with memory
+     * to spare. Must not block; work goes elsewhere. */
     void (*apply)(void *ctx, const struct pol_decision *decision);
     /* A decision was made (changed or not): alive until deadline_ns (ert_now_ns), which is three
      * of the policy's polls in real time, also while a trace is replayed faster. */

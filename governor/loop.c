@@ -39,6 +39,7 @@ struct gov_governor {
     /* Of the thread. */
     struct sensor sensors[POL_MAX_SENSORS];
     struct pol_state state;
+    bool releasing; /* the actuator knows that memory is short */
     struct gov_journal journal;
     uint64_t start_real_ns, probe_at_ns, decision_ns, decision_real_ns;
 
@@ -210,8 +211,9 @@ static void decide_once(struct gov_governor *g)
     publish_status(g, &decision);
     if (g->actuator.beat)
         g->actuator.beat(g->actuator.ctx, ert_now_ns() + POLLS_UNTIL_DEAD * g->poll_ns);
-    if (decision.changed && g->actuator.apply)
+    if ((decision.changed || decision.release_memory != g->releasing) && g->actuator.apply)
         g->actuator.apply(g->actuator.ctx, &decision);
+    g->releasing = decision.release_memory;
     journal_switches(g);
     gov_journal_flush(&g->journal);
 }

@@ -29,18 +29,19 @@ static int write_at(struct var_writer *w, uint64_t offset, const void *data, uin
     return 0;
 }
 
-static uint64_t page_up(uint64_t n)
-{
-    return (n + PACK_PAGE - 1) / PACK_PAGE * PACK_PAGE;
-}
+/* A file system caches a large file in folios of up to 2 MiB and gives up whole ones only. */
+#define FOLIO      (2u << 20)
+#define FOLIOS_PAY (32u << 20) /* the size of L planes from which the padding is no matter */
 
-/* Opens the next section, on the page after the last one. */
+/* Opens the next section, on the page after the last one. Large L planes start on a folio of their
+ * own: in one that they shared with the H planes they could never be dropped. */
 static struct pack_section *add_section(struct var_writer *w, uint32_t kind, uint64_t size)
 {
     uint64_t at = PACK_PAGE;
     if (w->n_sections > 0) {
         const struct pack_section *last = &w->sections[w->n_sections - 1];
-        at = page_up(last->offset + last->size);
+        uint64_t unit = kind == PACK_PLANES_L && size >= FOLIOS_PAY ? FOLIO : PACK_PAGE;
+        at = (last->offset + last->size + unit - 1) / unit * unit;
     }
     struct pack_section *s = &w->sections[w->n_sections++];
     *s = (struct pack_section){.kind = kind, .offset = at, .size = size};

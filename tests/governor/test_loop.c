@@ -27,6 +27,14 @@ static const char POLICIES[] =
     "      - {name: busy, sensor: cpu.load, above: 99%, hysteresis: 1%, for: 1h, states: 1..max}\n"
     "    dwell: {down: 0s, up: 0s}\n"
     "    failsafe: w4a16\n"
+    "  tight:\n"
+    "    ladder: three\n"
+    "    poll: 1h\n"
+    "    trips:\n"
+    "      - {name: hot, sensor: temp.cpu, above: 70C, hysteresis: 5C, states: 1}\n"
+    "      - {name: low, sensor: memory.available, below: 100MB, hysteresis: 50MB, states: 1}\n"
+    "    dwell: {down: 0s, up: 0s}\n"
+    "    failsafe: w4a16\n"
     "  slow:\n"
     "    ladder: three\n"
     "    poll: 1h\n"
@@ -95,6 +103,8 @@ static int make_machine(void **state)
 static int drop_machine(void **state)
 {
     static const char *const paths[] = {"journal",
+                                        "proc/meminfo",
+                                        "proc",
                                         "sys/class/thermal/thermal_zone0/type",
                                         "sys/class/thermal/thermal_zone0/temp",
                                         "sys/class/thermal/thermal_zone0",
@@ -113,13 +123,15 @@ static int drop_machine(void **state)
 }
 
 struct engine {
-    atomic_uint applied, beats, dead_beats;
+    atomic_uint applied, applications, releases, beats, dead_beats;
 };
 
 static void apply(void *ctx, const struct pol_decision *decision)
 {
     struct engine *e = ctx;
     atomic_store(&e->applied, decision->state);
+    atomic_fetch_add(&e->releases, decision->release_memory);
+    atomic_fetch_add(&e->applications, 1);
 }
 
 static void beat(void *ctx, uint64_t deadline_ns)
@@ -173,6 +185,35 @@ static void a_poke_decides_without_waiting_for_the_poll(void **state)
     gov_poke(g);
     while (atomic_load(&engine.applied) != 1)
         usleep(1000);
+    gov_stop(g, NULL);
+}
+
+static void wait_for_applications(struct engine *engine, unsigned n)
+{
+    while (atomic_load(&engine->applications) < n)
+        usleep(1000);
+}
+
+/* Already at the state that the memory trip asks for: the planes must go all the same. */
+static void short_memory_is_told_at_the_same_state(void **state)
+{
+    const struct machine *m = *state;
+    struct pol_policy policy = compiled("tight");
+    struct engine engine = {0};
+    heat(m, "90000\n");
+    write_text(m->root, "proc/meminfo", "MemAvailable: 900000 kB\n");
+    struct gov_governor *g = started(m, &policy, &engine);
+    wait_for_applications(&engine, 1);
+    assert_int_equal(atomic_load(&engine.releases), 0);
+    write_text(m->root, "proc/meminfo", "MemAvailable: 50000 kB\n");
+    gov_poke(g);
+    wait_for_applications(&engine, 2);
+    assert_int_equal(atomic_load(&engine.releases), 1);
+    write_text(m->root, "proc/meminfo", "MemAvailable: 900000 kB\n");
+    gov_poke(g);
+    wait_for_applications(&engine, 3);
+    assert_int_equal(atomic_load(&engine.releases), 1);
+    assert_int_equal(atomic_load(&engine.applied), 1);
     gov_stop(g, NULL);
 }
 
@@ -336,6 +377,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_A_MACHINE(first_decision_is_made_on_return),
         ON_A_MACHINE(a_poke_decides_without_waiting_for_the_poll),
+        ON_A_MACHINE(short_memory_is_told_at_the_same_state),
         ON_A_MACHINE(many_threads_at_once),
         ON_A_MACHINE(start_and_stop_again_and_again),
         ON_A_MACHINE(odd_sources_are_sentences),
