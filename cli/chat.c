@@ -26,15 +26,14 @@ static bool read_line(char **line, size_t *room)
 }
 
 /* One turn; a text that does not fit is the person's to shorten, not the end of the chat. */
-static void turn(struct speaker *s, const char *text, struct ert_answer *ended, bool *answered)
+static void turn(struct speaker *s, struct view *view, const char *text, struct ert_answer *ended,
+                 bool *answered)
 {
-    struct view view;
     struct ert_failure why;
     interrupt_arm(s->talk);
-    view_open(&view, s->engine, false);
-    int rc = ert_say(s->talk, text, s->max_tokens, &view.callbacks, ended, &why);
-    view_end_answer(&view);
-    view_close(&view);
+    view_begin_answer(view);
+    int rc = ert_say(s->talk, text, s->max_tokens, &view->callbacks, ended, &why);
+    view_end_answer(view);
     if (rc)
         cli_fail(why.code, why.text);
     else if (ended->end == ERT_END_CONTEXT)
@@ -47,24 +46,30 @@ static int converse(struct speaker *s)
     char *line = NULL;
     size_t room = 0;
     bool answered = false;
+    struct view view;
     struct ert_answer ended;
+    view_init(&view, s->engine, false);
     while (read_line(&line, &room))
         if (*line)
-            turn(s, line, &ended, &answered);
+            turn(s, &view, line, &ended, &answered);
     free(line);
     if (isatty(STDIN_FILENO))
         fputc('\n', stderr);
-    if (answered) {
-        struct view view = {.engine = s->engine};
+    if (answered)
         view_summary(&view, &ended);
-    }
     return cli_finish_output();
 }
 
 int command_chat(int argc, char **argv)
 {
     struct speaker s;
-    const struct option_row rows[] = {SPEAKER_OPTIONS(&s), OPTION_HELP};
+    const struct option_row rows[] = {
+#define S(into, kind, name, letter, argument, help, min, max)                                      \
+    {name, letter, argument, help, OPTION_##kind, &s.into, min, max},
+#include "cli/speaker_options.def"
+#undef S
+        OPTION_HELP,
+    };
     struct command_line line = {
         .usage = "edgert chat [OPTION]...",
         .about = "Talks, a line a turn. Ctrl-C ends an answer, Ctrl-D the chat.",

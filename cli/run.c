@@ -12,10 +12,10 @@ static int answer(struct speaker *s, const char *prompt, bool json)
     struct ert_answer ended;
     struct ert_failure why;
     interrupt_arm(s->talk);
-    view_open(&view, s->engine, json);
+    view_init(&view, s->engine, json);
+    view_begin_answer(&view);
     int rc = ert_say(s->talk, prompt, s->max_tokens, &view.callbacks, &ended, &why);
     view_end_answer(&view);
-    view_close(&view);
     interrupt_arm(NULL);
     if (rc)
         return cli_fail(why.code, why.text);
@@ -28,7 +28,10 @@ int command_run(int argc, char **argv)
     struct speaker s;
     bool json = false;
     const struct option_row rows[] = {
-        SPEAKER_OPTIONS(&s),
+#define S(into, kind, name, letter, argument, help, min, max)                                      \
+    {name, letter, argument, help, OPTION_##kind, &s.into, min, max},
+#include "cli/speaker_options.def"
+#undef S
         {"json", 0, NULL, "one JSON object a line (docs/json.md)", OPTION_FLAG, &json, 0, 0},
         OPTION_HELP,
     };

@@ -33,16 +33,18 @@ static bool terminal_size(int *rows, int *columns)
     return true;
 }
 
-/* Confines scrolling to the rows above the status; the cursor stays where it was. */
+/* Confines scrolling to the rows above the status. Room for it is made by ESC D, which, unlike a
+ * newline, keeps the column of an answer that has begun; the cursor stays where it was. */
 static void set_region(struct status_line *line)
 {
     char text[64];
+    int top = line->rows - STATUS_ROWS;
+    interrupt_restore(NULL, 0);
     int n =
-        snprintf(text, sizeof text, "\n\n\033[2A\0337\033[1;%dr\0338", line->rows - STATUS_ROWS);
-    put(text, (size_t)n);
-    n = snprintf(line->restore, sizeof line->restore, "\0337\033[%d;1H\033[J\033[r\0338",
-                 line->rows - STATUS_ROWS + 1);
+        snprintf(line->restore, sizeof line->restore, "\0337\033[%d;1H\033[J\033[r\0338", top + 1);
     interrupt_restore(line->restore, (size_t)n);
+    n = snprintf(text, sizeof text, "\033D\033D\033[2A\0337\033[1;%dr\0338", top);
+    put(text, (size_t)n);
 }
 
 void status_line_open(struct status_line *line)
@@ -59,8 +61,8 @@ void status_line_close(struct status_line *line)
 {
     if (!line->open)
         return;
-    interrupt_restore(NULL, 0);
     put(line->restore, strlen(line->restore));
+    interrupt_restore(NULL, 0); /* not before: a signal may come while the terminal is held up */
     line->open = false;
 }
 

@@ -1,5 +1,7 @@
 #include "cli/view.h"
 
+#include <langinfo.h>
+#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,19 +11,11 @@
 
 /* ---- text ---------------------------------------------------------------------------------- */
 
-/* A model may say anything, also what a terminal would take for a command. */
-static void put_printable(const char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)text[i] >= ' ' || text[i] == '\n' || text[i] == '\t')
-            putchar(text[i]);
-}
-
 static void text_token(void *ctx, const struct ert_token *token)
 {
     struct view *view = ctx;
-    if (view->line.open)
-        put_printable(token->text, token->length);
+    if (view->wraps)
+        wrap_put(&view->wrap, token->text, token->length);
     else
         fwrite(token->text, 1, token->length, stdout);
     fflush(stdout);
@@ -34,11 +28,12 @@ static void text_token(void *ctx, const struct ert_token *token)
 static void text_swap(void *ctx, const struct ert_swap *swap)
 {
     struct view *view = ctx;
-    if (view->line.open)
-        status_line_draw(&view->line, view->engine, true);
-    else
-        fprintf(stderr, "[token %llu] %s -> %s: %s\n", (unsigned long long)swap->token, swap->from,
-                swap->to, swap->reason);
+    if (!view->on_terminal) {
+        swap_print(swap->token, swap->from, swap->to, swap->reason);
+        return;
+    }
+    swap_trace_note(&view->trace, swap);
+    status_line_draw(&view->line, view->engine, true);
 }
 
 static void text_hold(void *ctx)
@@ -49,15 +44,26 @@ static void text_hold(void *ctx)
 
 /* ---- both ---------------------------------------------------------------------------------- */
 
-void view_open(struct view *view, struct ert_engine *engine, bool json)
+void view_init(struct view *view, struct ert_engine *engine, bool json)
 {
-    *view = (struct view){.engine = engine, .json = json, .at_line_start = true};
+    *view = (struct view){.engine = engine, .json = json};
     if (json) {
         view->callbacks = (struct ert_callbacks){view, view_json_token, view_json_swap, NULL};
         return;
     }
     view->callbacks = (struct ert_callbacks){view, text_token, text_swap, text_hold};
-    if (isatty(STDOUT_FILENO) && isatty(STDERR_FILENO))
+    view->wraps = isatty(STDOUT_FILENO);
+    view->on_terminal = view->wraps && isatty(STDERR_FILENO);
+    /* Answers are UTF-8 whatever the locale says, and so must the widths of characters be. */
+    if (view->wraps && strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+        setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+void view_begin_answer(struct view *view)
+{
+    view->at_line_start = true;
+    view->wrap = (struct wrap){0};
+    if (view->on_terminal)
         status_line_open(&view->line);
 }
 
@@ -66,18 +72,15 @@ void view_end_answer(struct view *view)
     if (!view->json && !view->at_line_start)
         putchar('\n');
     fflush(stdout);
-    view->at_line_start = true;
-}
-
-void view_close(struct view *view)
-{
     status_line_close(&view->line);
 }
 
 void view_summary(struct view *view, const struct ert_answer *answer)
 {
-    if (view->json)
+    if (view->json) {
         view_json_summary(view->engine, answer);
-    else
-        use_table_print(view->engine, answer);
+        return;
+    }
+    use_table_print(view->engine, answer);
+    swap_trace_print(&view->trace);
 }
