@@ -55,6 +55,19 @@ def pack(name="plain", high_bytes=False):
     return path
 
 
+def prose_pack():
+    """A pack that speaks in words with blanks between them, some with an accent, some after a newline."""
+    path = folder / "prose.edgert"
+    made = random_pack(7)
+    made.meta["tokenizer"]["eos"] = []
+    texts, space, newline = made.vocab.texts, "\u0120", "\u010a"  # as the BPE alphabet spells them
+    for i, text in enumerate(texts[97:], 97):
+        word = text.decode() + "xyz" * (i % 4) + "\u00c3\u00a9" * (i % 3)
+        texts[i] = ((newline if i % 13 == 0 else space) + word).encode()
+    packtool.layout.write_pack(made, path)
+    return path
+
+
 def policy():
     path = folder / "policy.yaml"
     path.write_text(POLICY)
