@@ -1,80 +1,14 @@
 /* The session's own promises: what it refuses, where it stops, that it allocates nothing, and that
  * the L region comes and goes. The numbers it computes are held against numpy in test_oracles.py.
  */
+#include "tests/allocations.h"
 #include "tests/runtime/random_pack.h"
 
-#include <dlfcn.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
 
 #include "runtime/pack_format.h"
-
-/* ---- counting allocations ------------------------------------------------------------------ */
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define COUNTS_ALLOCATIONS 0
-#else
-#define COUNTS_ALLOCATIONS 1
-#endif
-
-#if COUNTS_ALLOCATIONS
-static _Atomic unsigned long allocations;
-
-/* Wrappers around libc's own; a sanitizer has wrappers itself, so this test is left out there.
- * dlsym itself may call calloc before there is one to call: that gets memory from a small block
- * that is never given back. */
-static char early[4096];
-static size_t early_used;
-
-static void *next(const char *name)
-{
-    return dlsym(RTLD_NEXT, name);
-}
-
-void *malloc(size_t n)
-{
-    static void *(*real)(size_t);
-    if (!real)
-        *(void **)&real = next("malloc");
-    allocations++;
-    return real(n);
-}
-
-void *calloc(size_t n, size_t size)
-{
-    static void *(*real)(size_t, size_t);
-    static bool looking;
-    if (!real && looking) {
-        early_used += (n * size + 15) / 16 * 16;
-        return early_used <= sizeof early ? early + early_used - (n * size + 15) / 16 * 16 : NULL;
-    }
-    looking = true;
-    if (!real)
-        *(void **)&real = next("calloc");
-    allocations++;
-    return real(n, size);
-}
-
-void *realloc(void *p, size_t n)
-{
-    static void *(*real)(void *, size_t);
-    if (!real)
-        *(void **)&real = next("realloc");
-    allocations++;
-    return real(p, n);
-}
-
-void free(void *p)
-{
-    static void (*real)(void *);
-    if (!real)
-        *(void **)&real = next("free");
-    if ((char *)p < early || (char *)p >= early + sizeof early)
-        real(p);
-}
-#endif
 
 /* ---- a session ----------------------------------------------------------------------------- */
 
