@@ -1,20 +1,17 @@
-/* The cost of a swap in the token path, and of the token after it. */
+/* The cost of a swap in the token path, and the time of the token after it. */
 #include <malloc.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
 #include "cli/bench.h"
 
-enum {
-    DEPTH = 32,
-    SPAN = 32,
-    STEADY_TOKENS = 31
-}; /* tokens are decoded at DEPTH .. DEPTH + SPAN */
+/* Tokens are decoded at DEPTH .. DEPTH + SPAN. */
+enum { DEPTH = 32, SPAN = 32, STEADY_TOKENS = 31 };
 
 struct swap {
     uint32_t from, to;
-    double cost_us;
-    double ratio; /* of the token after it to the median token of its point */
+    double cost_us; /* from reading the switch to having acknowledged it */
+    double ratio;   /* of that and the token after it to the median token of its point */
 };
 
 struct switching {
@@ -79,6 +76,7 @@ static int measure_steady(struct switching *s, struct ert_error *err)
     return rc;
 }
 
+/* Each swap goes the way of the engine's take_point: take, set the point, acknowledge. */
 static int measure_swaps(struct switching *s, struct ert_error *err)
 {
     uint32_t current = 0;
