@@ -62,11 +62,14 @@ void ert_map_close(struct ert_map *map);
 int ert_read_text(const char *path, size_t max_bytes, char **text, size_t *size,
                   struct ert_error *err);
 
-/* A file that appears under its name only when it is complete: written to a temporary name in the
- * same folder, fsync'ed, renamed. Abort (or a crash) leaves the old file as it was. */
+/* A file that appears under its name only when it is complete: written without a name (where the
+ * file system allows it, else as PATH.PID.part) in the same folder, fsync'ed, renamed. Abort leaves
+ * the old file as it was, and so does the end of the process, which leaves nothing behind unless
+ * there was a .part. A path that is there and no regular file is ERT_E_USAGE. */
 struct ert_output {
     FILE *file;
-    char *path, *temp_path;
+    char *path, *temp_path; /* temp_path: where the unfinished file can be opened */
+    bool nameless;
 };
 int ert_output_open(struct ert_output *out, const char *path, struct ert_error *err);
 int ert_output_commit(struct ert_output *out, struct ert_error *err); /* closes either way */

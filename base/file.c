@@ -108,24 +108,79 @@ int ert_read_text(const char *path, size_t max_bytes, char **text, size_t *size,
     return 0;
 }
 
+enum { TEMP_ROOM = 32 }; /* what a temporary name adds to the path, or takes in /proc */
+
+/* A rename would replace whatever bears the name, be it /dev/null. */
+static int check_replaceable(const char *path, struct ert_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) || S_ISREG(st.st_mode))
+        return 0;
+    return ert_fail(err, ERT_E_USAGE,
+                    "%s: not a regular file, it cannot be written anew; name a "
+                    "file",
+                    path);
+}
+
+/* A file without a name in path's folder, which a process that dies takes with it. NULL where the
+ * file system knows no such thing, or no /proc shows a way to name it later. */
+static FILE *open_nameless(struct ert_output *out, size_t room)
+{
+    const char *slash = strrchr(out->path, '/');
+    int folder = slash ? (int)(slash + 1 - out->path) : 0;
+    snprintf(out->temp_path, room, "%.*s.", folder, out->path);
+    int fd = open(out->temp_path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return NULL;
+    snprintf(out->temp_path, room, "/proc/self/fd/%d", fd);
+    FILE *file = access(out->temp_path, R_OK) ? NULL : fdopen(fd, "w+b");
+    if (!file)
+        close(fd);
+    return file;
+}
+
+static void name_temporary(const struct ert_output *out, char *name, size_t room)
+{
+    snprintf(name, room, "%s.%ld.part", out->path, (long)getpid());
+}
+
 int ert_output_open(struct ert_output *out, const char *path, struct ert_error *err)
 {
     *out = (struct ert_output){0};
-    size_t n = strlen(path) + 32;
+    int rc = check_replaceable(path, err);
+    if (rc)
+        return rc;
+    size_t room = strlen(path) + TEMP_ROOM;
     out->path = strdup(path);
-    out->temp_path = malloc(n);
+    out->temp_path = malloc(room);
     if (!out->path || !out->temp_path) {
         ert_output_abort(out);
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory", path);
     }
-    snprintf(out->temp_path, n, "%s.%ld.part", path, (long)getpid());
+    out->file = open_nameless(out, room);
+    if (out->file) {
+        out->nameless = true;
+        return 0;
+    }
+    name_temporary(out, out->temp_path, room);
     out->file = fopen(out->temp_path, "w+be");
     if (!out->file) {
-        int rc = fail_errno(err, out->temp_path, "create");
+        rc = fail_errno(err, out->temp_path, "create");
         ert_output_abort(out);
         return rc;
     }
     return 0;
+}
+
+/* Gives a nameless file its temporary name; one of the same process number is a dead process's. */
+static int link_temporary(struct ert_output *out)
+{
+    char self[32];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fileno(out->file));
+    name_temporary(out, out->temp_path, strlen(out->path) + TEMP_ROOM);
+    out->nameless = false;
+    unlink(out->temp_path);
+    return linkat(AT_FDCWD, self, AT_FDCWD, out->temp_path, AT_SYMLINK_FOLLOW);
 }
 
 int ert_output_commit(struct ert_output *out, struct ert_error *err)
@@ -133,6 +188,8 @@ int ert_output_commit(struct ert_output *out, struct ert_error *err)
     int rc = 0;
     if (fflush(out->file) || fsync(fileno(out->file)))
         rc = fail_errno(err, out->path, "write");
+    else if (out->nameless && link_temporary(out))
+        rc = fail_errno(err, out->path, "put in place");
     if (fclose(out->file) && !rc)
         rc = fail_errno(err, out->path, "write");
     out->file = NULL;
@@ -150,7 +207,7 @@ void ert_output_abort(struct ert_output *out)
 {
     if (out->file)
         fclose(out->file);
-    if (out->temp_path)
+    if (out->temp_path && !out->nameless)
         unlink(out->temp_path);
     free(out->temp_path);
     free(out->path);

@@ -39,6 +39,16 @@ static void on_signal(int number)
         return; /* full: the poll wakes as well */
 }
 
+/* Nobody reads any more: the answer has no reader left. GDBus sets SIGPIPE to be ignored when it
+ * connects, so that a program that leaves the signal alone would go on to the end. */
+static void on_broken_pipe(int number)
+{
+    (void)number;
+    struct ert_conversation *talk = atomic_load(&answering);
+    if (talk)
+        ert_cancel(talk);
+}
+
 /* A pipe with nothing in it. */
 static void clear_wake(void)
 {
@@ -52,11 +62,13 @@ static void clear_wake(void)
 void interrupt_arm(struct ert_conversation *talk)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction broken = {.sa_handler = on_broken_pipe, .sa_flags = SA_RESTART};
     clear_wake();
     atomic_store(&answering, talk);
     atomic_store(&interrupts, 0);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGPIPE, &broken, NULL);
 }
 
 bool interrupt_seen(void)

@@ -1,6 +1,7 @@
 /* A weight's way from source to pack: read, order, quantize, write, measure. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "variants/calibrate.h"
@@ -23,10 +24,22 @@ struct build {
     struct ert_error *err;
 };
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
 static int check_options(const struct var_build_options *o, struct ert_error *err)
 {
     if (!o->source || !o->output)
         return ert_fail(err, ERT_E_USAGE, "a build needs a source file and an output");
+    if (same_file(o->source, o->output))
+        return ert_fail(err, ERT_E_USAGE,
+                        "%s: the pack would replace its own source; give it "
+                        "another name",
+                        o->output);
     if (o->f32 && (o->h_only || o->outliers || o->comp_rank || o->truncate_attention))
         return ert_fail(err, ERT_E_USAGE, "an f32 pack has no planes, outliers or tiers to choose");
     if (o->n_tiers > VAR_MAX_TIERS)

@@ -1,9 +1,14 @@
 /* base against values worked out by hand, by the IEEE 754 rules and by the Unicode tables. */
 #include "tests/test.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/base.h"
 
@@ -162,6 +167,68 @@ static void an_output_appears_only_when_complete(void **state)
     assert_int_equal(ert_output_open(&out, "/nowhere/file", &err), -ERT_E_MISSING);
 }
 
+/* How many files of the folder there are. */
+static int count_files(const char *folder)
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    for (const struct dirent *e = readdir(d); e; e = readdir(d))
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+static void a_killed_process_leaves_no_part_of_its_output(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/ert-test-XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/output", folder);
+    int probe = open(folder, O_TMPFILE | O_RDWR, 0600);
+    if (probe < 0)
+        skip(); /* this file system knows no nameless files */
+    close(probe);
+    pid_t child = fork();
+    if (child == 0) {
+        struct ert_output out;
+        if (ert_output_open(&out, path, NULL) == 0 && fputs("half", out.file) >= 0)
+            fflush(out.file);
+        raise(SIGKILL);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(count_files(folder), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+static void an_output_replaces_regular_files_only(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/ert-test-XXXXXX", path[64];
+    struct ert_output out;
+    struct ert_error err;
+    assert_int_equal(ert_output_open(&out, "/dev/null", &err), -ERT_E_USAGE);
+    assert_non_null(strstr(err.text, "/dev/null: not a regular file"));
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(ert_output_open(&out, folder, &err), -ERT_E_USAGE);
+    snprintf(path, sizeof path, "%s/output", folder);
+    for (int i = 0; i < 2; i++) { /* new, then anew; meanwhile it can be read */
+        struct ert_map map;
+        assert_int_equal(ert_output_open(&out, path, &err), 0);
+        fputs("text", out.file);
+        fflush(out.file);
+        assert_int_equal(ert_map_open(&map, out.temp_path, &err), 0);
+        assert_memory_equal(map.data, "text", 4);
+        ert_map_close(&map);
+        assert_int_equal(ert_output_commit(&out, &err), 0);
+        assert_int_equal(count_files(folder), 1);
+    }
+    unlink(path);
+    rmdir(folder);
+}
+
 static void errors_nest(void **state)
 {
     (void)state;
@@ -189,6 +256,8 @@ int main(void)
         cmocka_unit_test(nearest_name_suggests),
         cmocka_unit_test(hash_is_xxh64),
         cmocka_unit_test(an_output_appears_only_when_complete),
+        cmocka_unit_test(a_killed_process_leaves_no_part_of_its_output),
+        cmocka_unit_test(an_output_replaces_regular_files_only),
         cmocka_unit_test(errors_nest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 """The command as scripts see it: exit codes, help, JSON, pipes, errors."""
 import json
 import shutil
+import signal
+import subprocess
 
 from tests import tap
 from tests.cli import stage
@@ -56,6 +58,17 @@ def test_missing_files_exit_1_and_are_named():
         assert got.returncode == 1, (args, got)
         assert "/nowhere/x" in got.stderr and not got.stdout, (args, got.stderr)
     assert not (stage.folder / "y.edgert").exists()
+
+
+def test_a_build_never_replaces_its_source():
+    source = stage.folder / "source.gguf"
+    source.write_bytes(b"GGUF, or so it says")
+    link = stage.folder / "link.gguf"
+    link.symlink_to(source)
+    for output in (source, link):
+        got = run("build", source, "-o", output)
+        assert got.returncode == 2 and "its own source" in got.stderr, got
+    assert source.read_bytes() == b"GGUF, or so it says"
 
 
 def test_unknown_names_list_the_known_ones():
@@ -134,6 +147,20 @@ def test_pieces_are_whole_characters():
     held = [p for p in pieces if p == ""]
     wide = [p for p in pieces if any(ord(c) > 127 and c != "\ufffd" for c in p)]
     assert held and wide, "the pack makes no multi-byte characters: the test says nothing"
+
+
+def test_a_reader_that_goes_away_ends_the_answer():
+    # GDBus sets SIGPIPE to be ignored wherever there is a system bus, so the signal alone ends nothing.
+    for options in ([], ["--json"]):
+        command = [stage.edgert, "run", "-m", stage.pack(), *stage.swinging(), "-n", "500", "--raw", *options, "abc"]
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN)) as child:
+            assert child.stdout.read(1)
+            child.stdout.close()
+            complaints = child.stderr.read()
+            assert child.wait(60) == 1
+        assert complaints.count("standard output") <= 3, complaints
+        assert options or "ended: cancelled" in complaints, complaints
 
 
 def test_context_full_is_a_reason_and_too_long_a_prompt_a_failure():
