@@ -1,6 +1,7 @@
 /* A reading's way to a state: validate, trips, the highest request, dwell, the reason. */
 #include "policies/inner.h"
 
+#include <math.h>
 #include <string.h>
 
 void pol_state_init(struct pol_state *state, const struct pol_policy *policy)
@@ -47,10 +48,17 @@ bool pol_is_tripped(const struct pol_trip *trip, double v)
     return trip->above ? v > trip->threshold : v < trip->threshold;
 }
 
+double pol_clear_bound(const struct pol_trip *trip)
+{
+    /* As a person adds them: in doubles 54.9 - 5.2 lies a little below 49.7. */
+    double bound = trip->threshold + (trip->above ? -trip->hysteresis : trip->hysteresis);
+    return rint(bound * 1e9) / 1e9;
+}
+
 bool pol_is_clear(const struct pol_trip *trip, double v)
 {
-    return trip->above ? v <= trip->threshold - trip->hysteresis
-                       : v >= trip->threshold + trip->hysteresis;
+    double bound = pol_clear_bound(trip);
+    return trip->above ? v <= bound : v >= bound;
 }
 
 static void release(struct pol_trip_state *state)

@@ -23,6 +23,8 @@ void pol_validate(const struct pol_sensor *sensor, struct pol_sensor_state *stat
 bool pol_is_silent(const struct pol_sensor *sensor, const struct pol_sensor_state *state,
                    uint64_t now_ns);
 
+/* Where the hysteresis ends, in the unit's base. */
+double pol_clear_bound(const struct pol_trip *trip);
 /* The value v is past the threshold / back on the safe side of the hysteresis. */
 bool pol_is_tripped(const struct pol_trip *trip, double v);
 bool pol_is_clear(const struct pol_trip *trip, double v);

@@ -41,10 +41,9 @@ static void say_tripped(struct words *w, const struct pol_policy *policy,
     const struct pol_sensor *sensor = &policy->sensors[trip->sensor];
     double value = state->sensors[trip->sensor].last.value;
     bool tripped = pol_is_tripped(trip, value);
-    double margin = trip->above ? -trip->hysteresis : trip->hysteresis;
     say_reading(w, sensor, value);
     say(w, tripped ? " %s " : " not yet %s ", trip->above == tripped ? "above" : "below");
-    say_value(w, trip->threshold + (tripped ? 0 : margin), sensor->signal->unit);
+    say_value(w, tripped ? trip->threshold : pol_clear_bound(trip), sensor->signal->unit);
     if (tripped && trip->for_s > 0)
         say(w, " for %gs", trip->for_s);
     say(w, " (%s)", trip->name);
@@ -72,7 +71,7 @@ static void say_cleared(struct words *w, const struct pol_policy *policy,
             trip->when_discharging ? "not discharging, %s released" : "%s cleared, dwell is over",
             trip->name);
     } else {
-        double bound = trip->threshold + (trip->above ? -trip->hysteresis : trip->hysteresis);
+        double bound = pol_clear_bound(trip);
         const char *at = s->last.value == bound ? "back at" : trip->above ? "below" : "above";
         say_reading(w, sensor, s->last.value);
         say(w, " %s ", at);

@@ -32,7 +32,7 @@ static int compile(struct replay *r, const char *name, const char *yaml)
     rc = r->policy ? pol_compile(file, name, NULL, 0, r->policy, r->err)
                    : ert_fail(r->err, ERT_E_NOMEM, "out of memory for a policy");
     pol_file_free(file);
-    return rc;
+    return rc ? ert_fail_in(r->err, "%s:%u", r->path, r->line) : 0;
 }
 
 static int take_start(struct replay *r, const json_t *line)

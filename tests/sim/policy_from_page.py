@@ -121,9 +121,8 @@ class Trip:
         scales = SCALES[signal_of(self.sensor).unit]
         bound = quantity(entry["above" if self.sign > 0 else "below"], scales)
         self.threshold = float(bound)
-        # As the code has it: of doubles, so that 54.9 - 5.2 lies a little below 49.7.
         delta = quantity(entry["hysteresis"], scales) if "hysteresis" in entry else 0
-        self.far_side = self.threshold - self.sign * float(delta)
+        self.far_side = float(bound - self.sign * delta)
         self.patience = duration(entry.get("for", "0s"))
         self.when_discharging = entry.get("when") == "discharging"
         self.bang_bang = entry.get("governor") == "bang_bang"
