@@ -317,6 +317,19 @@ static void test_step_wise_enters_climbs_and_eases(void **state)
     assert_int_equal(b.decision.trip, -1);
 }
 
+/* 54.9 - 5.2 is 49.7 to a person, though not in doubles. */
+static void test_hysteresis_ends_where_a_person_adds_it_up_to(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b, POLICY("    dwell: {up: 0s}\n    trips: [{name: t, sensor: temp.cpu, above: 54.9C, "
+                     "hysteresis: 5.2C, governor: bang_bang, states: 1}]\n"));
+    assert_int_equal(step(&b, 60), 1);
+    assert_int_equal(step(&b, 49.8), 1);
+    assert_int_equal(step(&b, 49.7), 0);
+    assert_string_equal(b.decision.reason, "temp.cpu 49.7C back at 49.7C, t cleared");
+}
+
 static void test_the_highest_request_wins(void **state)
 {
     (void)state;
@@ -488,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_on_battery_only),
         cmocka_unit_test(test_a_missing_sensor_asks_for_its_state),
         cmocka_unit_test(test_readings_are_judged),
+        cmocka_unit_test(test_hysteresis_ends_where_a_person_adds_it_up_to),
         cmocka_unit_test(test_dwell_holds_a_change_back),
         cmocka_unit_test(test_a_clock_that_falls_counts_as_still),
         cmocka_unit_test(test_a_decision_is_a_pure_function),
