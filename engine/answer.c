@@ -239,8 +239,9 @@ static int prefill(struct answering *a, const int32_t *ids, uint32_t n, struct e
     struct ert_conversation *talk = a->talk;
     if (n > rt_session_capacity(talk->session) - rt_session_position(talk->session))
         return ert_fail(err, ERT_E_FULL,
-                        "the prompt has %u tokens, the context room for %u of its %u positions", n,
-                        rt_session_capacity(talk->session) - rt_session_position(talk->session),
+                        "the prompt has %u tokens, the context room for %u of its %u positions: "
+                        "shorten it, start anew or ask for a longer context",
+                        n, rt_session_capacity(talk->session) - rt_session_position(talk->session),
                         rt_session_capacity(talk->session));
     uint32_t start = rt_session_position(talk->session);
     a->prefill = true;

@@ -33,7 +33,7 @@ static bool same_file(const char *a, const char *b)
 
 static int check_options(const struct var_build_options *o, struct ert_error *err)
 {
-    if (!o->source || !o->output)
+    if (!o->source || !o->output || !*o->output)
         return ert_fail(err, ERT_E_USAGE, "a build needs a source file and an output");
     if (same_file(o->source, o->output))
         return ert_fail(err, ERT_E_USAGE,

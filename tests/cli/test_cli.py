@@ -69,6 +69,7 @@ def test_a_build_never_replaces_its_source():
         got = run("build", source, "-o", output)
         assert got.returncode == 2 and "its own source" in got.stderr, got
     assert source.read_bytes() == b"GGUF, or so it says"
+    assert run("build", source, "-o", "").returncode == 2  # before the work, not after it
 
 
 def test_unknown_names_list_the_known_ones():
@@ -168,7 +169,7 @@ def test_context_full_is_a_reason_and_too_long_a_prompt_a_failure():
     got = run(*args, "abc")
     assert got.returncode == 0 and "context full: 32 positions" in got.stderr
     got = run(*args, "a" * 90)
-    assert got.returncode == 1 and "32 positions" in got.stderr and not got.stdout
+    assert got.returncode == 1 and "32 positions: shorten it" in got.stderr and not got.stdout
 
 
 def test_a_fixed_point_excludes_a_policy():
