@@ -8,8 +8,8 @@
 #include "engine/edgert.h"
 
 /* From now on SIGINT is caught: it cancels talk's answer (NULL: it is only counted); a second one
- * since this call ends the program with status 130, SIGTERM with 143. SIGPIPE cancels as well, and is
- * not counted. */
+ * since this call ends the program with status 130, SIGTERM with 143. SIGPIPE cancels as well, and
+ * is not counted. */
 void interrupt_arm(struct ert_conversation *talk);
 /* True if SIGINT came since interrupt_arm. */
 bool interrupt_seen(void);
