@@ -1,105 +1,92 @@
-/* The stored types of GGUF tensors as floats. The block layouts are ggml's (ggml-common.h); the
- * order of float operations is gguf-py's, so that the results are equal to the last bit. */
-#include "variants/source.h"
+/* Floats, and the types with blocks of 32. */
+#include "variants/dequantize.h"
 
 #include <string.h>
 
-static uint16_t load16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
-}
+enum { BLOCK = 32, HALF = BLOCK / 2 };
 
-static void dequantize_F32(const uint8_t *in, size_t n, float *out)
+const int8_t var_iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                   1,    13,   25,  38,  53,  69,  89,  113};
+
+void var_dequantize_F32(const uint8_t *in, size_t n, float *out)
 {
     memcpy(out, in, n * sizeof *out);
 }
 
-static void dequantize_F16(const uint8_t *in, size_t n, float *out)
+void var_dequantize_F16(const uint8_t *in, size_t n, float *out)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = ert_f16_to_f32(load16(in + 2 * i));
+        out[i] = var_load_f16(in + 2 * i);
 }
 
-static void dequantize_BF16(const uint8_t *in, size_t n, float *out)
+void var_dequantize_BF16(const uint8_t *in, size_t n, float *out)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = ert_bf16_to_f32(load16(in + 2 * i));
+        out[i] = ert_bf16_to_f32(var_load16(in + 2 * i));
 }
 
-static void dequantize_Q4_0(const uint8_t *in, size_t n, float *out)
+/* Codes of a block: the low nibbles are its first half. */
+static int nibble(const uint8_t *codes, int i)
 {
-    for (size_t b = 0; b < n; b++, in += 18, out += 32) {
-        float d = ert_f16_to_f32(load16(in));
-        for (int i = 0; i < 16; i++) {
-            out[i] = d * (float)((in[2 + i] & 15) - 8);
-            out[16 + i] = d * (float)((in[2 + i] >> 4) - 8);
-        }
+    return i < HALF ? codes[i] & 15 : codes[i - HALF] >> 4;
+}
+
+/* The fifth bits of Q5_*: bit i of a little-endian word. */
+static int five_bits(const uint8_t *high, const uint8_t *codes, int i)
+{
+    return nibble(codes, i) | (high[i / 8] >> i % 8 & 1) << 4;
+}
+
+void var_dequantize_Q4_0(const uint8_t *in, size_t n, float *out)
+{
+    for (size_t b = 0; b < n; b++, in += 18, out += BLOCK) {
+        float d = var_load_f16(in);
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = d * (float)(nibble(in + 2, i) - 8);
     }
 }
 
-static void dequantize_Q4_1(const uint8_t *in, size_t n, float *out)
+void var_dequantize_Q4_1(const uint8_t *in, size_t n, float *out)
 {
-    for (size_t b = 0; b < n; b++, in += 20, out += 32) {
-        float d = ert_f16_to_f32(load16(in)), m = ert_f16_to_f32(load16(in + 2));
-        for (int i = 0; i < 16; i++) {
-            out[i] = d * (float)(in[4 + i] & 15) + m;
-            out[16 + i] = d * (float)(in[4 + i] >> 4) + m;
-        }
+    for (size_t b = 0; b < n; b++, in += 20, out += BLOCK) {
+        float d = var_load_f16(in), m = var_load_f16(in + 2);
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = d * (float)nibble(in + 4, i) + m;
     }
 }
 
-static void dequantize_Q8_0(const uint8_t *in, size_t n, float *out)
+void var_dequantize_Q5_0(const uint8_t *in, size_t n, float *out)
 {
-    for (size_t b = 0; b < n; b++, in += 34, out += 32) {
-        float d = ert_f16_to_f32(load16(in));
-        for (int i = 0; i < 32; i++)
+    for (size_t b = 0; b < n; b++, in += 22, out += BLOCK) {
+        float d = var_load_f16(in);
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = d * (float)(five_bits(in + 2, in + 6, i) - 16);
+    }
+}
+
+void var_dequantize_Q5_1(const uint8_t *in, size_t n, float *out)
+{
+    for (size_t b = 0; b < n; b++, in += 24, out += BLOCK) {
+        float d = var_load_f16(in), m = var_load_f16(in + 2);
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = d * (float)five_bits(in + 4, in + 8, i) + m;
+    }
+}
+
+void var_dequantize_Q8_0(const uint8_t *in, size_t n, float *out)
+{
+    for (size_t b = 0; b < n; b++, in += 34, out += BLOCK) {
+        float d = var_load_f16(in);
+        for (int i = 0; i < BLOCK; i++)
             out[i] = d * (float)(int8_t)in[2 + i];
     }
 }
 
-static const struct var_type types[] = {
-#define T(id, name, block, bytes, grid) {#name, id, block, bytes, grid, dequantize_##name},
-#include "variants/tensor_types.def"
-#undef T
-};
-
-enum { N_TYPES = sizeof types / sizeof types[0] };
-
-/* By GGUF's number; the gaps are types that GGUF once had. */
-static const char *const gguf_names[] = {
-    [0] = "F32",     [1] = "F16",      [2] = "Q4_0",   [3] = "Q4_1",    [6] = "Q5_0",
-    [7] = "Q5_1",    [8] = "Q8_0",     [9] = "Q8_1",   [10] = "Q2_K",   [11] = "Q3_K",
-    [12] = "Q4_K",   [13] = "Q5_K",    [14] = "Q6_K",  [15] = "Q8_K",   [16] = "IQ2_XXS",
-    [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [20] = "IQ4_NL", [21] = "IQ3_S",
-    [22] = "IQ2_S",  [23] = "IQ4_XS",  [24] = "I8",    [25] = "I16",    [26] = "I32",
-    [27] = "I64",    [28] = "F64",     [29] = "IQ1_M", [30] = "BF16",   [34] = "TQ1_0",
-    [35] = "TQ2_0",  [39] = "MXFP4",
-};
-
-const struct var_type *var_type_of(uint32_t id)
+void var_dequantize_IQ4_NL(const uint8_t *in, size_t n, float *out)
 {
-    for (int i = 0; i < N_TYPES; i++)
-        if (types[i].id == id)
-            return &types[i];
-    return NULL;
-}
-
-const char *var_type_name(uint32_t id)
-{
-    return id < sizeof gguf_names / sizeof gguf_names[0] ? gguf_names[id] : NULL;
-}
-
-void var_type_list(char *text, size_t room)
-{
-    size_t used = 0;
-    for (int i = 0; i < N_TYPES && used < room; i++) {
-        int n = snprintf(text + used, room - used, "%s%s", i ? ", " : "", types[i].name);
-        used += n > 0 ? (size_t)n : 0;
+    for (size_t b = 0; b < n; b++, in += 18, out += BLOCK) {
+        float d = var_load_f16(in);
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = d * (float)var_iq4_levels[nibble(in + 2, i)];
     }
-}
-
-void var_tensor_row(const struct var_tensor *t, uint32_t row, float *out)
-{
-    size_t n_blocks = t->cols / t->type->block;
-    t->type->dequantize(t->data + row * n_blocks * t->type->bytes, n_blocks, out);
 }

@@ -485,9 +485,9 @@ static int check_data(const struct model_reader *r, const char *name, const stru
     uint64_t bytes, start, end;
     if (out->cols % out->type->block != 0)
         return ert_fail(r->err, ERT_E_FORMAT,
-                        "%s: tensor '%s': rows of %u do not divide into blocks of %u; the file is "
-                        "damaged",
-                        r->f->path, name, out->cols, out->type->block);
+                        "%s: tensor '%s': rows of %u weights of type %s, which must be a multiple "
+                        "of its blocks of %u; the file is damaged, fetch it again",
+                        r->f->path, name, out->cols, out->type->name, out->type->block);
     uint64_t blocks = (uint64_t)out->cols / out->type->block;
     if (__builtin_mul_overflow(blocks * out->type->bytes, (uint64_t)out->rows, &bytes) ||
         __builtin_add_overflow(r->f->data_offset, t->offset, &start) ||
@@ -595,14 +595,24 @@ static int take_tensors(const struct model_reader *r)
     return rc ? rc : check_all_used(r);
 }
 
-/* Down's type speaks for the file: that is the matrix whose grid an order of channels can keep. */
+/* The type of most weights speaks for the file. No single tensor could: a mix like Q4_K_M keeps V
+ * and down of every few layers at more bits. */
 static void describe_type(struct var_source *src)
 {
-    const struct var_type *type = src->layers[src->model.n_layers / 2].part[VAR_DOWN].type;
-    if (!type)
+    uint64_t weights[VAR_TYPE_NUMBERS] = {0};
+    const struct var_type *most = NULL;
+    for (uint32_t l = 0; l < src->model.n_layers; l++)
+        for (int p = 0; p < VAR_N_PARTS; p++) {
+            const struct var_tensor *t = &src->layers[l].part[p];
+            if (!t->type)
+                return;
+            weights[t->type->id] += (uint64_t)t->rows * t->cols;
+            most = !most || weights[t->type->id] > weights[most->id] ? t->type : most;
+        }
+    if (!most)
         return;
-    snprintf(src->type, sizeof src->type, "%s", type->name);
-    src->grid = type->grid;
+    snprintf(src->type, sizeof src->type, "%s", most->name);
+    src->grid = most->grid;
 }
 
 static int read_model(const struct model_reader *r)

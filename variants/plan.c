@@ -5,7 +5,7 @@
 
 #include "variants/compensate.h"
 
-enum { DOWN_PANEL = 4 };
+enum { DOWN_PANEL = 4, H_BITS = 4 };
 
 /* What the functions here pass along. */
 struct planner {
@@ -53,7 +53,7 @@ static struct var_planned *add(struct planner *p, uint32_t role, uint32_t layer,
  * SmolLM2-135M (blocks Q4_1, embedding Q8_0): w4a16's KL to the source is 0.069 without this. */
 static bool stays_at_eight_bits(const struct planner *p, const struct var_tensor *tensor)
 {
-    return p->src->grid && tensor && !tensor->type->grid;
+    return p->src->grid && tensor && tensor->type->bits > H_BITS;
 }
 
 static struct var_planned *add_matrix(struct planner *p, uint32_t role, uint32_t layer,

@@ -11,13 +11,16 @@ struct var_type {
     const char *name;
     uint32_t id;           /* GGUF's number */
     uint32_t block, bytes; /* weights and bytes per block */
-    bool grid;             /* 16 levels per block of 32: a quantizer can find them again */
+    uint32_t bits;         /* of a weight's own code */
+    bool grid;             /* 16 levels per group of 32: a quantizer can find them again */
     void (*dequantize)(const uint8_t *in, size_t n_blocks, float *out);
 };
 
+enum { VAR_TYPE_NUMBERS = 42 }; /* GGUF's numbers are below */
+
 /* The type of GGUF's number, NULL if unknown here. */
 const struct var_type *var_type_of(uint32_t id);
-/* Name of any type GGUF defines, also of those that are not read here; NULL if it defines none. */
+/* Name of any type GGUF defines or once defined, read here or not; NULL if it has none. */
 const char *var_type_name(uint32_t id);
 /* The names of all types read here, "F32, F16, ...", into text[room]. */
 void var_type_list(char *text, size_t room);
@@ -66,8 +69,8 @@ struct var_source {
     struct rt_vocab vocab;
     struct var_vocab_store store;
     char *chat_template;                       /* "" if none */
-    char type[16];                             /* the type most weights have */
-    bool grid;                                 /* that type has 16 levels per block of 32 */
+    char type[16];                             /* the type most weights of the layers have */
+    bool grid;                                 /* that type has 16 levels per group of 32 */
     struct var_tensor embed, head, norm_final; /* head is embed when tied */
     struct var_source_layer *layers;           /* [model.n_layers] */
     char *names; /* storage of tensor names that the file does not hold */

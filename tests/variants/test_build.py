@@ -21,11 +21,13 @@ NO_LAYER = 0xFFFFFFFF
 ODD = tiny_gguf.model(n_embd=80, n_heads=6, n_kv_heads=2, head_dim=20, n_ff=172)
 PLAIN = tiny_gguf.model(n_embd=64, n_heads=4, n_kv_heads=2, head_dim=64, n_ff=256, tied=True)
 
+WIDE = tiny_gguf.wide_model()
+
 
 def source(name, m, kind="F32", seed=5):
-    """(path, {tensor: floats}) of a random model."""
+    """(path, {tensor: floats}) of a random model; kind names one type, or maps tensor names to types."""
     path = folder / name
-    made = tiny_gguf.write(path, m, np.random.default_rng(seed), lambda name: kind)
+    made = tiny_gguf.write(path, m, np.random.default_rng(seed), kind if callable(kind) else lambda name: kind)
     return path, {n: tiny_gguf.floats(made[n], s) for n, s in tiny_gguf.shapes(m).items()}
 
 
@@ -115,27 +117,55 @@ def test_most_weights_are_within_half_a_step():
 
 def test_a_four_bit_grid_is_found_again():
     """The source's own levels come back, but for the rounding of scales to 8 bits under a row's pair."""
-    for kind in ("Q4_0", "Q4_1"):
-        path, f = source(f"{kind}.gguf", PLAIN, kind)
+    for kind, m in (("Q4_0", PLAIN), ("Q4_1", PLAIN), ("Q4_K", WIDE)):
+        path, f = source(f"{kind}.gguf", m, kind)
         pack = built(path, f"{kind}.edgert", "no-catalog", "tiers=100")
         down, w = matrix(pack, "DOWN", 0, 4), f["blk.0.ffn_down.weight"]
         found = np.sqrt(((down - w) ** 2).mean() / (w**2).mean())
-        path, f = source(f"{kind}-f32.gguf", PLAIN, "F32")
+        path, f = source(f"{kind}-f32.gguf", m, "F32")
         pack = built(path, f"{kind}.edgert", "no-catalog", "tiers=100")
         down, w = matrix(pack, "DOWN", 0, 4), f["blk.0.ffn_down.weight"]
         fresh = np.sqrt(((down - w) ** 2).mean() / (w**2).mean())
         assert found < fresh / 5, f"{kind}: {found} of a grid, {fresh} of none"
 
 
+def kinds_and_orders(m, kind_of):
+    """What a pack says of a source: (type, order of MLP channels, matrices that keep both planes)."""
+    path, _ = source("mix.gguf", m, kind_of)
+    pack = built(path, "mix.edgert", "no-catalog")
+    resident = {(t.role, t.layer) for t in pack.tensors.values() if t.resident}
+    return pack.meta["source"]["type"], pack.meta["recipe"]["mlp_order"].split(" by")[0], resident
+
+
+def test_a_mix_is_known_by_what_most_weights_are():
+    """As Q4_K_M: the embedding, V and down of some layers at 6 bits, the middle layer among them."""
+    m = tiny_gguf.wide_model(n_layers=2)
+    more = ("token_embd.weight", "blk.1.attn_v.weight", "blk.1.ffn_down.weight")
+    got = kinds_and_orders(m, lambda name: "Q6_K" if name in more else "Q4_K")
+    assert got == ("Q4_K", "groups of 32 channels", {("EMBED", NO_LAYER), ("V", 1), ("DOWN", 1)}), got
+    # Fewer bits are no reason for more, and what is quantized anew has nothing to lose.
+    got = kinds_and_orders(m, lambda name: "Q2_K" if name in more else "Q4_K")
+    assert got == ("Q4_K", "groups of 32 channels", set()), got
+    for kind in ("Q3_K", "IQ4_XS", "Q6_K"):
+        got = kinds_and_orders(m, lambda name: "Q8_0" if name in more else kind)
+        assert got == (kind, "channels", set()), got
+
+
 def test_an_f32_pack_is_the_source():
-    path, f = source("odd.gguf", ODD)
-    pack = built(path, "odd.f32.edgert", "f32")
-    for layer in range(ODD["n_layers"]):
-        for name, role, rows, cols in stored_places(pack, f, ODD, layer):
-            got = matrix(pack, role, layer)
-            assert np.array_equal(got[np.ix_(rows, cols)], f[f"blk.{layer}.{name}.weight"]), (layer, role)
+    """The weights of every type come out of the whole build with the bits that gguf-py reads."""
+    types = [(kind, ODD) for kind in ("F32", "F16", "BF16")] + [(kind, WIDE) for kind in tiny_gguf.HALVES]
+    for kind, m in types:
+        path, f = source("exact.gguf", m, kind)
+        pack = built(path, "exact.edgert", "f32")
+        places = [("token_embd", "EMBED", NO_LAYER, np.arange(m["n_vocab"]), np.arange(m["n_embd"]))]
+        for layer in range(m["n_layers"]):
+            places += [(f"blk.{layer}.{name}", role, layer, rows, cols)
+                       for name, role, rows, cols in stored_places(pack, f, m, layer)]
+        for name, role, layer, rows, cols in places:
+            got, exact = matrix(pack, role, layer), f[f"{name}.weight"]
+            assert np.array_equal(got[np.ix_(rows, cols)].view("u4"), exact.view("u4")), (kind, name)
             got[np.ix_(rows, cols)] = 0
-            assert not got.any(), f"{role}: padding"
+            assert not got.any(), f"{kind} {name}: padding"
 
 
 def test_outliers_and_truncated_attention_keep_the_function():

@@ -7,11 +7,17 @@ import tempfile
 
 import numpy as np
 
+import gguf
+
 from tests import tap
 from tests.variants import tiny_gguf
 
 work = tempfile.TemporaryDirectory(prefix="edgert-gguf-")
 folder = pathlib.Path(work.name)
+FLOATS = ("F32", "F16", "BF16")
+BLOCKS_OF_32 = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
+BLOCKS_OF_256 = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
+BLOCKS = BLOCKS_OF_32 + BLOCKS_OF_256
 DRIVER = tap.build / "tests/variants/drive_source"
 
 
@@ -36,8 +42,12 @@ def assert_bit_equal(got, expected, what):
     assert np.array_equal(got.view("<u4")[~nan], expected.view("<u4")[~nan]), f"{what}: other bits"
 
 
+def model_for(kind):
+    return tiny_gguf.wide_model() if kind in BLOCKS_OF_256 else tiny_gguf.model()
+
+
 def check_type(kind, make):
-    m = tiny_gguf.model()
+    m = model_for(kind)
     rng = np.random.default_rng(sum(kind.encode()))
     made = tiny_gguf.write(folder / "tiny.gguf", m, rng, lambda name: kind, make)
     got, shapes = dump(folder / "tiny.gguf"), tiny_gguf.shapes(m)
@@ -48,12 +58,12 @@ def check_type(kind, make):
 
 
 def test_every_type_reads_as_in_gguf_py():
-    for kind in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"):
+    for kind in FLOATS + BLOCKS:
         check_type(kind, tiny_gguf.raw_weights)
 
 
 def test_random_bytes_read_as_in_gguf_py():
-    for kind in ("F16", "BF16", "Q4_0", "Q4_1", "Q8_0"):
+    for kind in ("F16", "BF16") + BLOCKS:
         check_type(kind, tiny_gguf.random_bytes)
 
 
@@ -96,14 +106,59 @@ def test_what_is_not_supported_is_named():
         "RoPE scaling 'yarn'": dict(keys={"llama.rope.scaling.type": "yarn"}),
         "GGUF version 2": dict(data=lambda b: b[:4] + struct.pack("<I", 2) + b[8:]),
         "not a GGUF file": dict(data=lambda b: b"ELF " + b[4:]),
-        "type Q5_1 (7); supported: F32, F16, Q4_0, Q4_1, Q8_0, BF16":
-            dict(kind="Q5_1"),
         "tensor 'blk.0.attn_q.weight' is missing":
             dict(data=replaced(b"blk.0.attn_q.weight", b"blk.0.attn_z.weight")),
     }
     for expected, how in cases.items():
         got = sentence_for(**how)
         assert expected in got, f"wanted {expected!r}, got {got!r}"
+
+
+def with_type(number, name=b"blk.0.attn_q.weight"):
+    """A change of a file: that tensor claims to be of another type."""
+    def change(b):
+        at = b.index(name) + len(name)
+        at += 4 + 8 * struct.unpack_from("<I", b, at)[0]
+        return b[:at] + struct.pack("<I", number) + b[at + 4:]
+    return change
+
+
+def test_other_types_are_refused_by_name():
+    read = set(FLOATS + BLOCKS)
+    others = {t.value: t.name for t in gguf.GGMLQuantizationType if t.name not in read}
+    others.update({4: "Q4_2", 33: "Q4_0_8_8", 36: "IQ4_NL_4_4", 42: "unknown", 2**32 - 1: "unknown"})
+    assert len(others) > 15
+    for number, name in others.items():
+        got = sentence_for(data=with_type(number))
+        assert f"'blk.0.attn_q.weight' is of type {name} ({number}); supported: " in got, got
+        assert set(re.search("supported: ([^:]+):", got)[1].split(", ")) == read, got
+
+
+def test_super_blocks_need_rows_of_256():
+    for kind in BLOCKS_OF_256:
+        got = sentence_for(data=with_type(tiny_gguf.TYPES[kind].value))
+        assert f"'blk.0.attn_q.weight': rows of 64 weights of type {kind}" in got and "blocks of 256" in got, got
+
+
+def test_blocks_that_leave_the_file():
+    """Cut by one byte of the last tensor, its data moved by one alignment, and a type with larger blocks."""
+    for kind in BLOCKS:
+        path, last = folder / "end.gguf", b"blk.0.ffn_down.weight"
+        made = tiny_gguf.write(path, tiny_gguf.wide_model(), np.random.default_rng(3), lambda name: kind)
+        whole = path.read_bytes()
+        size = made[last.decode()][0].size
+        at = whole.index(last) + len(last) + 4 + 2 * 8 + 4  # dimensions and type; the offset
+        offset = struct.unpack_from("<Q", whole, at)[0]
+        end = whole.index(made[last.decode()][0].tobytes()) + size
+        moved = whole[:at] + struct.pack("<Q", offset + 32 * (1 + (len(whole) - end) // 32)) + whole[at + 8:]
+        cases = [whole, whole[:end], whole[:end - 1], moved, with_type(tiny_gguf.TYPES["F16"].value, last)(whole)]
+        files = [folder / f"end-{i}.gguf" for i in range(len(cases))]
+        for file, data in zip(files, cases):
+            file.write_bytes(data)
+        answers = sentences(files)
+        assert answers[:2] == ["ok", "ok"], (kind, answers)
+        for answer in answers[2:]:
+            assert "'blk.0.ffn_down.weight' at data offset" in answer and "truncated" in answer, (kind, answer)
 
 
 def test_a_tensor_nobody_knows_is_refused():
@@ -130,23 +185,31 @@ def damaged(original, tables, rng):
     return bytes(data)
 
 
-def test_damaged_files_give_a_sentence():
-    rng = np.random.default_rng(4)
+def check_damaged(m, kind_of, n, rng):
     path = folder / "good.gguf"
-    made = tiny_gguf.write(path, tiny_gguf.model(), rng, lambda name: "Q4_1" if "ffn" in name else "Q8_0")
+    made = tiny_gguf.write(path, m, rng, kind_of)
     original = path.read_bytes()
     tables = len(original) - sum(len(raw.tobytes()) for raw, _ in made.values())
     files = []
-    for i in range(600):
+    for i in range(n):
         files.append(folder / f"damaged-{i}.gguf")
         files[-1].write_bytes(damaged(original, tables, rng))
     answers = sentences([path] + files)
+    for file in files:
+        file.unlink()
     assert answers[0] == "ok"
     refused = [a for a in answers[1:] if a != "ok"]
-    assert len(refused) >= 400, f"only {len(refused)} of 600 refused"
+    assert len(refused) >= n * 3 // 5, f"only {len(refused)} of {n} refused"
     for answer in refused:
         assert re.search(r"\.gguf: .{15,}", answer), answer
         assert re.search(r"damaged|again|supported|expected|truncated|not a GGUF|missing", answer), answer
+
+
+def test_damaged_files_give_a_sentence():
+    rng = np.random.default_rng(4)
+    check_damaged(tiny_gguf.model(), lambda name: "Q4_1" if "ffn" in name else "Q8_0", 600, rng)
+    for kind in BLOCKS:
+        check_damaged(model_for(kind), lambda name: kind, 40, rng)
 
 
 def test_vocabulary_files_without_tensors_are_no_model():

@@ -3,6 +3,10 @@ import gguf
 import numpy as np
 
 TYPES = {t.name: t for t in gguf.GGMLQuantizationType}
+# Offsets of the halves in a block: scales that count one code, and the offset in codes that centres the weights.
+HALVES = {"Q4_0": {0: 1}, "Q4_1": {0: 1, 2: -7.5}, "Q5_0": {0: 1}, "Q5_1": {0: 1, 2: -15.5}, "Q8_0": {0: 1},
+          "Q2_K": {80: 1, 82: 1.5}, "Q3_K": {108: 1}, "Q4_K": {0: 1, 2: 7.5}, "Q5_K": {0: 1, 2: 15.5}, "Q6_K": {208: 1},
+          "IQ4_NL": {0: 1}, "IQ4_XS": {0: 1}}
 PARTS = ("attn_norm", "ffn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
 
@@ -24,22 +28,49 @@ def model(**changes):
                      tied=False), **changes)
 
 
+def wide_model(**changes):
+    """Rows of 256 throughout, as super-blocks ask for."""
+    return model(**dict(dict(n_embd=256, n_heads=8, n_kv_heads=4, head_dim=32, n_ff=256, n_layers=1, tied=True), **changes))
+
+
+def block_size(kind):
+    """(weights, bytes) of a block."""
+    return gguf.GGML_QUANT_SIZES[TYPES[kind]]
+
+
 def raw_weights(rng, shape, kind):
     """Trained-looking weights in the type's bytes; norms are near 1."""
     if len(shape) == 1:
         return (1 + 0.1 * rng.standard_normal(shape)).astype("f4"), "F32"
     w = (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype("f4")
-    return gguf.quants.quantize(w, TYPES[kind]), kind
+    try:
+        return gguf.quants.quantize(w, TYPES[kind]), kind
+    except NotImplementedError:  # gguf-py only reads the type
+        return random_codes(rng, shape, kind), kind
+
+
+def random_codes(rng, shape, kind):
+    """Blocks with any codes and small scales, and halves that give the weights a trained model's size."""
+    block, size = block_size(kind)
+    data = rng.integers(0, 256, (*shape[:-1], shape[-1] // block * size), dtype=np.uint8)
+    blocks = data.reshape(-1, size)
+    for unit in (1, None):
+        if unit is None:
+            unit = 1 / np.sqrt(shape[-1]) / gguf.quants.dequantize(data, TYPES[kind]).std()
+        for at, factor in HALVES[kind].items():
+            sizes = unit * factor * rng.uniform(0.8, 1.2, len(blocks))
+            blocks[:, at:at + 2] = sizes.astype("<f2").view(np.uint8).reshape(-1, 2)
+    return data
 
 
 def random_bytes(rng, shape, kind):
     """Any bytes at all: scales that are NaN, infinite or subnormal among them."""
-    block, size = gguf.GGML_QUANT_SIZES[TYPES[kind]]
+    block, size = block_size(kind)
     data = rng.integers(0, 256, (*shape[:-1], shape[-1] // block * size), dtype=np.uint8)
-    if kind in ("Q4_0", "Q4_1", "Q8_0"):
-        blocks = data.reshape(-1, size)
-        odd = np.array([0x7C00, 0xFC00, 0x7E00, 0x0001, 0x83FF, 0x0000, 0x8000, 0x7BFF], "<u2").view(np.uint8).reshape(-1, 2)
-        blocks[::5, :2] = odd[rng.integers(0, len(odd), len(blocks[::5]))]
+    blocks = data.reshape(-1, size)
+    odd = np.array([0x7C00, 0xFC00, 0x7E00, 0x0001, 0x83FF, 0x0000, 0x8000, 0x7BFF], "<u2").view(np.uint8).reshape(-1, 2)
+    for at in HALVES.get(kind, {}):
+        blocks[::5, at:at + 2] = odd[rng.integers(0, len(odd), len(blocks[::5]))]
     return data, kind
 
 
