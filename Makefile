@@ -107,14 +107,13 @@ layers: ## includes go down only
 	$(PYTHON) tools/layers
 
 headers: ## every header compiles on its own
-	@for h in $$(git ls-files '*.h'); do $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
+	@for h in $$(find $(ROOMS) tests -name '*.h'); do $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
 
-LINT_SRC := $(foreach r,$(ROOMS),$(call sources,$(r)))
 lint: ## clang-format, clang-tidy, cppcheck, shellcheck
 	tools/lint
 
 format: ## rewrite with clang-format
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(find $(ROOMS) bench tests -name '*.[ch]')
 
 PREFIX ?= /usr/local
 install: all ## to $(DESTDIR)$(PREFIX)
