@@ -32,29 +32,18 @@ static void count(struct answering *a)
     a->counted_to = position;
 }
 
-struct cause {
-    char reason[POL_REASON];
-    const char *trip;
-};
-
 /* Why the governor (or the watchdog, or a plane that came in) chose this state. */
-static struct cause cause_of(const struct ert_engine *e, bool failsafe, uint32_t state)
+static void find_cause(const struct ert_engine *e, bool failsafe, struct gov_switch_event *event)
 {
-    struct cause cause = {.trip = ""};
-    struct gov_status status;
+    event->trip[0] = event->reason[0] = '\0';
     if (failsafe) {
-        snprintf(cause.reason, sizeof cause.reason, "no decision for three polls: failsafe");
-        return cause;
+        snprintf(event->trip, sizeof event->trip, "failsafe");
+        snprintf(event->reason, sizeof event->reason, "no decision for three polls: failsafe");
+    } else if (e->governor) {
+        gov_reason(e->governor, event->state, event->trip, event->reason);
     }
-    if (e->governor) {
-        gov_reason(e->governor, state, cause.reason);
-        gov_get_status(e->governor, &status);
-        if (status.decision.state == state && status.decision.trip >= 0)
-            cause.trip = e->policy->trips[status.decision.trip].name;
-    }
-    if (!cause.reason[0])
-        snprintf(cause.reason, sizeof cause.reason, "its weights are in memory now");
-    return cause;
+    if (!event->reason[0])
+        snprintf(event->reason, sizeof event->reason, "its weights are in memory now");
 }
 
 /* Tells everybody who wants to know; the token path's cost is already measured. */
@@ -65,13 +54,12 @@ static void report_switch(struct answering *a, const struct rt_switch_take *take
     struct gov_switch_event event = {.token = rt_session_position(a->talk->session),
                                      .time_ns = now,
                                      .cost_ns = cost_ns,
-                                     .state = take->index,
-                                     .failsafe = take->failsafe};
+                                     .state = take->index};
     snprintf(event.from, sizeof event.from, "%s", rt_point_at(e->table, from)->name);
     snprintf(event.to, sizeof event.to, "%s", a->point->name);
-    struct cause cause = cause_of(e, take->failsafe, take->index);
+    find_cause(e, take->failsafe, &event);
     pthread_mutex_lock(&e->lock);
-    snprintf(e->reason, sizeof e->reason, "%s", cause.reason);
+    snprintf(e->reason, sizeof e->reason, "%s", event.reason);
     e->use[take->index].entered++;
     e->switches++;
     pthread_mutex_unlock(&e->lock);
@@ -81,9 +69,9 @@ static void report_switch(struct answering *a, const struct rt_switch_take *take
         struct ert_swap swap = {.token = event.token,
                                 .from = event.from,
                                 .to = event.to,
-                                .state = take->index,
-                                .trip = cause.trip,
-                                .reason = cause.reason,
+                                .state = event.state,
+                                .trip = event.trip,
+                                .reason = event.reason,
                                 .failsafe = take->failsafe,
                                 .t_s = (double)(now - e->opened_ns) / NS_PER_S,
                                 .cost_ns = cost_ns};

@@ -171,7 +171,7 @@ struct ert_swap {
     uint64_t token; /* position of the first token computed at the new point */
     const char *from, *to;
     unsigned state;     /* index of `to` in the ladder */
-    const char *trip;   /* name of the policy's trip that decided, "" if none did */
+    const char *trip;   /* name of the policy's trip that decided, "failsafe", "" if none did */
     const char *reason; /* in words: "temp.cpu 71.2C above 70C (warm)" */
     bool failsafe;      /* the engine chose it because no decision came */
     double t_s;         /* seconds since the engine was opened */

@@ -67,11 +67,13 @@ struct gov_switch_event {
     uint64_t time_ns, cost_ns; /* ert_now_ns at the switch; what it cost the token path */
     char from[POL_NAME], to[POL_NAME];
     unsigned state;
-    bool failsafe;
+    char trip[POL_NAME];     /* that decided, "failsafe", or "" */
+    char reason[POL_REASON]; /* in words */
 };
 void gov_report_switch(struct gov_governor *g, const struct gov_switch_event *event);
-/* Reason (words) of the last decision that changed to this state. */
-void gov_reason(struct gov_governor *g, unsigned state, char reason[POL_REASON]);
+/* Trip and reason (words) of the last decision that changed to this state; both "" if none did. */
+void gov_reason(struct gov_governor *g, unsigned state, char trip[POL_NAME],
+                char reason[POL_REASON]);
 
 /* ---- sensors without a policy (edgert sensors) --------------------------------------------- */
 

@@ -147,15 +147,14 @@ void gov_journal_source(struct gov_journal *j, double t_s, const char *sensor, c
 }
 
 void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, double t_s,
-                        const struct gov_switch_event *event, int trip, const char *reason,
-                        const struct dev_reading *readings)
+                        const struct gov_switch_event *event, const struct dev_reading *readings)
 {
     put(j, "{\"type\":\"switch\",\"token\":%" PRIu64 ",\"t_s\":%.6f", event->token, t_s);
     put_member(j, "from", event->from);
     put_member(j, "to", event->to);
     put(j, ",\"state\":%u", event->state);
-    put_member(j, "trip", event->failsafe ? "failsafe" : trip_name(policy, trip));
-    put_member(j, "reason", event->failsafe ? "no decision for three polls" : reason);
+    put_member(j, "trip", event->trip[0] ? event->trip : NULL);
+    put_member(j, "reason", event->reason);
     put(j, ",\"readings\":{");
     for (size_t i = 0; i < policy->n_sensors; i++) {
         put(j, i ? "," : "");

@@ -26,8 +26,7 @@ void gov_journal_decision(struct gov_journal *j, const struct pol_policy *policy
 void gov_journal_source(struct gov_journal *j, double t_s, const char *sensor, const char *from,
                         const char *to, const char *why);
 void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, double t_s,
-                        const struct gov_switch_event *event, int trip, const char *reason,
-                        const struct dev_reading *readings);
+                        const struct gov_switch_event *event, const struct dev_reading *readings);
 /* Hands the lines to the kernel. */
 void gov_journal_flush(struct gov_journal *j);
 /* Flushes and releases; the error is the failure that ended journaling, if one did. */

@@ -53,7 +53,7 @@ struct gov_governor {
     struct {
         char text[POL_REASON];
         int trip;
-    } reasons[POL_MAX_STATES]; /* of the last change to that state */
+    } reasons[POL_MAX_STATES]; /* of the last change to that state; "" = none yet */
 };
 
 /* ---- readings ------------------------------------------------------------------------------- */
@@ -86,7 +86,7 @@ static struct dev_reading read_sensor(const struct gov_governor *g, size_t i, ui
     return best;
 }
 
-/* Sources that did not answer are looked for again now and then: modules load, batteries come. */
+/* Sources that did not answer are looked for again now and then: batteries and zones come. */
 static void probe_again(struct gov_governor *g, uint64_t real_ns)
 {
     if (g->trace || real_ns < g->probe_at_ns)
@@ -152,7 +152,7 @@ static void publish_status(struct gov_governor *g, const struct pol_decision *de
     status->decision = *decision;
     status->decisions++;
     status->transitions += decision->changed;
-    if (decision->changed || status->decisions == 1) {
+    if (decision->changed) {
         memcpy(g->reasons[decision->state].text, decision->reason, POL_REASON);
         g->reasons[decision->state].trip = decision->trip;
     }
@@ -187,11 +187,15 @@ static void journal_switches(struct gov_governor *g)
     for (size_t i = 0; i < g->policy.n_sensors; i++)
         readings[i] = pol_validated(&g->policy, &g->state, (unsigned)i);
     while (gov_ring_take(&g->ring, &event)) {
-        unsigned state = event.state < POL_MAX_STATES ? event.state : 0;
-        /* Only this thread writes reasons, so it may read them without the lock. */
         gov_journal_switch(&g->journal, &g->policy, decision_seconds(g, event.time_ns), &event,
-                           g->reasons[state].trip, g->reasons[state].text, readings);
+                           readings);
     }
+}
+
+/* Between two decisions, in real time: a slow replay waits longer than the policy's poll. */
+static uint64_t longest_wait(const struct gov_governor *g)
+{
+    return g->wait_ns > g->poll_ns ? g->wait_ns : g->poll_ns;
 }
 
 static void decide_once(struct gov_governor *g)
@@ -210,7 +214,7 @@ static void decide_once(struct gov_governor *g)
                              &decision);
     publish_status(g, &decision);
     if (g->actuator.beat)
-        g->actuator.beat(g->actuator.ctx, ert_now_ns() + POLLS_UNTIL_DEAD * g->poll_ns);
+        g->actuator.beat(g->actuator.ctx, ert_now_ns() + POLLS_UNTIL_DEAD * longest_wait(g));
     if ((decision.changed || decision.release_memory != g->releasing) && g->actuator.apply)
         g->actuator.apply(g->actuator.ctx, &decision);
     g->releasing = decision.release_memory;
@@ -439,9 +443,13 @@ void gov_report_switch(struct gov_governor *g, const struct gov_switch_event *ev
     gov_ring_put(&g->ring, event);
 }
 
-void gov_reason(struct gov_governor *g, unsigned state, char reason[POL_REASON])
+void gov_reason(struct gov_governor *g, unsigned state, char trip[POL_NAME],
+                char reason[POL_REASON])
 {
+    unsigned s = state < POL_MAX_STATES ? state : 0;
     pthread_mutex_lock(&g->lock);
-    memcpy(reason, g->reasons[state < POL_MAX_STATES ? state : 0].text, POL_REASON);
+    bool tripped = g->reasons[s].text[0] && g->reasons[s].trip >= 0;
+    snprintf(trip, POL_NAME, "%s", tripped ? g->policy.trips[g->reasons[s].trip].name : "");
+    memcpy(reason, g->reasons[s].text, POL_REASON);
     pthread_mutex_unlock(&g->lock);
 }

@@ -90,6 +90,7 @@ static void report_switch(struct told *told)
                                      .from = "w8a8",
                                      .to = "w4a16",
                                      .state = 1};
+    gov_reason(told->g, event.state, event.trip, event.reason);
     gov_report_switch(told->g, &event);
     gov_poke(told->g);
     print_json(json_pack("{s:b}", "reported", 1));

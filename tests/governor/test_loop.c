@@ -35,6 +35,12 @@ static const char POLICIES[] =
     "      - {name: low, sensor: memory.available, below: 100MB, hysteresis: 50MB, states: 1}\n"
     "    dwell: {down: 0s, up: 0s}\n"
     "    failsafe: w4a16\n"
+    "  brisk:\n"
+    "    ladder: three\n"
+    "    poll: 100ms\n"
+    "    trips:\n"
+    "      - {name: hot, sensor: temp.cpu, above: 70C, hysteresis: 5C, states: 1}\n"
+    "    failsafe: w4a16\n"
     "  slow:\n"
     "    ladder: three\n"
     "    poll: 1h\n"
@@ -123,7 +129,8 @@ static int drop_machine(void **state)
 }
 
 struct engine {
-    atomic_uint applied, applications, releases, beats, dead_beats;
+    atomic_uint applied, applications, releases, beats, dead_beats, late_beats;
+    atomic_ullong deadline_ns; /* of the last beat, 0 before the first */
 };
 
 static void apply(void *ctx, const struct pol_decision *decision)
@@ -138,7 +145,9 @@ static void beat(void *ctx, uint64_t deadline_ns)
 {
     struct engine *e = ctx;
     atomic_fetch_add(&e->beats, 1);
-    atomic_fetch_add(&e->dead_beats, deadline_ns < ert_now_ns());
+    uint64_t now_ns = ert_now_ns(), promised = atomic_exchange(&e->deadline_ns, deadline_ns);
+    atomic_fetch_add(&e->dead_beats, deadline_ns < now_ns);
+    atomic_fetch_add(&e->late_beats, promised && promised < now_ns);
 }
 
 static struct gov_governor *started(const struct machine *m, const struct pol_policy *policy,
@@ -166,8 +175,9 @@ static void first_decision_is_made_on_return(void **state)
     assert_int_equal(status.decisions, 1);
     assert_int_equal(status.decision.state, 1);
     assert_true(status.readings[0].value == 90);
-    char reason[POL_REASON];
-    gov_reason(g, 1, reason);
+    char trip[POL_NAME], reason[POL_REASON];
+    gov_reason(g, 1, trip, reason);
+    assert_string_equal(trip, "hot");
     assert_non_null(strstr(reason, "temp.cpu"));
     /* With an hour to the next poll, a stop that waited for it would never come. */
     assert_int_equal(gov_stop(g, NULL), 0);
@@ -192,6 +202,27 @@ static void wait_for_applications(struct engine *engine, unsigned n)
 {
     while (atomic_load(&engine->applications) < n)
         usleep(1000);
+}
+
+/* A replay at a fifth of the pace decides every half second, which is no reason for the failsafe.
+ */
+static void a_slow_replay_beats_in_time(void **state)
+{
+    const struct machine *m = *state;
+    struct pol_policy policy = compiled("brisk");
+    struct engine engine = {0};
+    struct gov_governor *g;
+    struct ert_error err;
+    write_text(m->root, "journal", "time_s,temp.cpu_C\n0,50\n10,60\n");
+    struct gov_config config = {.policy = &policy,
+                                .sources = {.replay = m->journal, .replay_speed = 0.2},
+                                .actuator = {&engine, apply, beat}};
+    if (gov_start(&g, &config, &err) != 0)
+        fail_msg("%s", err.text);
+    while (atomic_load(&engine.beats) < 4)
+        usleep(10000);
+    gov_stop(g, NULL);
+    assert_int_equal(atomic_load(&engine.late_beats), 0);
 }
 
 /* Already at the state that the memory trip asks for: the planes must go all the same. */
@@ -244,11 +275,11 @@ static void *watch_status(void *data)
 {
     struct busy *b = data;
     struct gov_status status;
-    char reason[POL_REASON];
+    char trip[POL_NAME], reason[POL_REASON];
     uint64_t last = 0;
     while (!atomic_load(b->stop)) {
         gov_get_status(b->g, &status);
-        gov_reason(b->g, status.decision.state, reason);
+        gov_reason(b->g, status.decision.state, trip, reason);
         if (status.decisions < last || !memchr(reason, '\0', sizeof reason))
             return data;
         last = status.decisions;
@@ -377,6 +408,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_A_MACHINE(first_decision_is_made_on_return),
         ON_A_MACHINE(a_poke_decides_without_waiting_for_the_poll),
+        ON_A_MACHINE(a_slow_replay_beats_in_time),
         ON_A_MACHINE(short_memory_is_told_at_the_same_state),
         ON_A_MACHINE(many_threads_at_once),
         ON_A_MACHINE(start_and_stop_again_and_again),
