@@ -301,17 +301,7 @@ static void step(void *ctx, unsigned worker, unsigned n)
         head(f, at);
 }
 
-static void head_only(void *ctx, unsigned worker, unsigned n)
-{
-    head(ctx, (struct place){worker, n});
-}
-
 void rt_forward_run(struct rt_forward *f, unsigned workers)
 {
     rt_team_run(f->team, workers, step, f);
-}
-
-void rt_forward_run_head(struct rt_forward *f, unsigned workers)
-{
-    rt_team_run(f->team, workers, head_only, f);
 }

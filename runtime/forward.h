@@ -72,7 +72,5 @@ void rt_forward_release(struct rt_forward *f);
 
 /* Runs f->step on `workers` of the team: the tokens' keys and values are in the cache then. */
 void rt_forward_run(struct rt_forward *f, unsigned workers);
-/* The head alone, for the columns that the last step left. */
-void rt_forward_run_head(struct rt_forward *f, unsigned workers);
 
 #endif

@@ -101,15 +101,6 @@ static void feed_chunk(struct rt_session *s, const struct rt_step *chunk, bool p
             f->logits + (size_t)((chunk->n_logits - 1) % RT_HEAD_COLS) * f->pack->model.n_vocab_pad;
 }
 
-/* The logits of the last token fed, where feeding was stopped before its end. */
-static void finish_stopped(struct rt_session *s)
-{
-    struct rt_forward *f = &s->forward;
-    f->step.n_logits = 1;
-    rt_forward_run_head(f, workers_of(s));
-    s->logits = f->logits;
-}
-
 int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*between)(void *ctx),
                     void *ctx, float *logits_out, struct ert_error *err)
 {
@@ -119,11 +110,8 @@ int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*
     size_t n_vocab = s->forward.pack->model.n_vocab;
     for (uint32_t at = 0, count; at < n; at += count) {
         rc = between ? between(ctx) : 0;
-        if (rc) {
-            if (at > 0 && !logits_out)
-                finish_stopped(s);
+        if (rc)
             return rc;
-        }
         count = n - at < s->forward.chunk ? n - at : s->forward.chunk;
         struct rt_step chunk = {
             .ids = ids + at,

@@ -31,7 +31,9 @@ void rt_session_set_point(struct rt_session *s, const struct rt_point *point);
  */
 int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*between)(void *ctx),
                     void *ctx, float *logits_out, struct ert_error *err);
-/* Logits of the last token fed, [n_vocab], the session's; valid until the next feed. */
+/* Logits of the last token fed, [n_vocab], the session's; valid until the next feed. After a feed
+ * that was stopped there are none until the next one ends: computing them would read weights after
+ * the engine has said that it is idle. */
 const float *rt_session_logits(const struct rt_session *s);
 
 uint32_t rt_session_position(const struct rt_session *s);
