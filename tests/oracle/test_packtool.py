@@ -1,3 +1,4 @@
+# not-sanitized: Python alone
 """packtool against docs/pack-format.md, read once more: slow scalar loops over the bytes."""
 import math
 import pathlib
