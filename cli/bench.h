@@ -19,7 +19,7 @@ struct bench_rate bench_rate_of(const double *values, size_t n);
 int bench_points(const struct workbench *bench, const struct point_list *points,
                  const struct bench_config *config, json_t *results, struct ert_error *err);
 
-/* Random swaps between the points, one token each: appends one object for each pair to pairs and
+/* Random swaps between the points, two tokens each: appends one object for each pair to pairs and
  * sets the sums in total. */
 int bench_switches(const struct workbench *bench, const struct point_list *points,
                    const struct bench_config *config, json_t *pairs, json_t *total,

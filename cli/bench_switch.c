@@ -6,12 +6,13 @@
 #include "cli/bench.h"
 
 /* Tokens are decoded at DEPTH .. DEPTH + SPAN. */
-enum { DEPTH = 32, SPAN = 32, STEADY_TOKENS = 31 };
+enum { DEPTH = 32, SPAN = 32, WARM_TOKENS = 8 };
 
 struct swap {
     uint32_t from, to;
-    double cost_us; /* from reading the switch to having acknowledged it */
-    double ratio;   /* of that and the token after it to the median token of its point */
+    double cost_us;   /* from reading the switch to having acknowledged it */
+    double first_us;  /* that and the token after it */
+    double second_us; /* the token after that one: what the machine does without a swap */
 };
 
 struct switching {
@@ -21,7 +22,7 @@ struct switching {
     struct rt_switch *sw;
     struct swap *swaps; /* [n] */
     double *sorted;     /* [n], scratch */
-    double *median_us;  /* [points], of a token without a swap */
+    double *median_us;  /* [points], of the second tokens */
     uint32_t n;
     uint64_t random;
 };
@@ -58,20 +59,18 @@ static int time_token(struct switching *s, double *us, struct ert_error *err)
     return rc;
 }
 
-/* Fills the cache to DEPTH and finds each point's median token. */
-static int measure_steady(struct switching *s, struct ert_error *err)
+/* Fills the cache to DEPTH and runs each point for a while, so that nothing is new to it. */
+static int warm_up(struct switching *s, struct ert_error *err)
 {
-    double us[STEADY_TOKENS];
     int32_t id = 1;
+    double us;
     int rc = 0;
     for (uint32_t i = 0; !rc && i < DEPTH; i++)
         rc = rt_session_feed(s->session, &id, 1, NULL, NULL, NULL, err);
     for (size_t p = 0; !rc && p < s->points->n; p++) {
         rt_session_set_point(s->session, &s->points->points[p]);
-        for (size_t i = 0; !rc && i < STEADY_TOKENS; i++)
-            rc = time_token(s, &us[i], err);
-        qsort(us, STEADY_TOKENS, sizeof *us, by_value);
-        s->median_us[p] = quantile(us, STEADY_TOKENS, 0.5);
+        for (size_t i = 0; !rc && i < WARM_TOKENS; i++)
+            rc = time_token(s, &us, err);
     }
     return rc;
 }
@@ -92,9 +91,10 @@ static int measure_swaps(struct switching *s, struct ert_error *err)
         rt_session_set_point(s->session, rt_point_at(s->table, take.index));
         rt_switch_ack(s->sw, take.epoch);
         swap->cost_us = (double)(ert_now_ns() - begin) * 1e-3;
-        double us;
-        rc = time_token(s, &us, err);
-        swap->ratio = (us + swap->cost_us) / s->median_us[swap->to];
+        rc = time_token(s, &swap->first_us, err);
+        swap->first_us += swap->cost_us;
+        if (!rc)
+            rc = time_token(s, &swap->second_us, err);
     }
     return rc;
 }
@@ -115,24 +115,58 @@ static void report_pair(struct switching *s, uint32_t from, uint32_t to, json_t 
                          quantile(s->sorted, n, 0.5), "p99_us", quantile(s->sorted, n, 0.99)));
 }
 
+/* The median token of each point, of those that followed no swap. */
+static void find_medians(struct switching *s)
+{
+    for (uint32_t p = 0; p < s->points->n; p++) {
+        size_t n = 0;
+        for (uint32_t i = 0; i < s->n; i++)
+            if (s->swaps[i].to == p)
+                s->sorted[n++] = s->swaps[i].second_us;
+        qsort(s->sorted, n, sizeof *s->sorted, by_value);
+        s->median_us[p] = quantile(s->sorted, n, 0.5);
+    }
+}
+
+static double cost_us(const struct switching *s, const struct swap *swap)
+{
+    (void)s;
+    return swap->cost_us;
+}
+
+static double first_ratio(const struct switching *s, const struct swap *swap)
+{
+    return swap->first_us / s->median_us[swap->to];
+}
+
+static double second_ratio(const struct switching *s, const struct swap *swap)
+{
+    return swap->second_us / s->median_us[swap->to];
+}
+
 static void report(struct switching *s, json_t *pairs, json_t *total)
 {
+    static const struct {
+        double (*of)(const struct switching *s, const struct swap *swap);
+        const char *p50, *p99, *max;
+    } figures[] = {
+        {cost_us, "p50_us", "p99_us", "max_us"},
+        {first_ratio, "first_token_p50", "first_token_p99", "first_token_max"},
+        {second_ratio, "second_token_p50", "second_token_p99", "second_token_max"},
+    };
     for (uint32_t from = 0; from < s->points->n; from++)
         for (uint32_t to = 0; to < s->points->n; to++)
             report_pair(s, from, to, pairs);
-    for (uint32_t i = 0; i < s->n; i++)
-        s->sorted[i] = s->swaps[i].cost_us;
-    qsort(s->sorted, s->n, sizeof *s->sorted, by_value);
+    find_medians(s);
     json_object_set_new(total, "swaps", json_integer(s->n));
-    json_object_set_new(total, "p50_us", json_real(quantile(s->sorted, s->n, 0.5)));
-    json_object_set_new(total, "p99_us", json_real(quantile(s->sorted, s->n, 0.99)));
-    json_object_set_new(total, "max_us", json_real(quantile(s->sorted, s->n, 1)));
-    for (uint32_t i = 0; i < s->n; i++)
-        s->sorted[i] = s->swaps[i].ratio;
-    qsort(s->sorted, s->n, sizeof *s->sorted, by_value);
-    json_object_set_new(total, "first_token_p50", json_real(quantile(s->sorted, s->n, 0.5)));
-    json_object_set_new(total, "first_token_p99", json_real(quantile(s->sorted, s->n, 0.99)));
-    json_object_set_new(total, "first_token_max", json_real(quantile(s->sorted, s->n, 1)));
+    for (size_t f = 0; f < sizeof figures / sizeof *figures; f++) {
+        for (uint32_t i = 0; i < s->n; i++)
+            s->sorted[i] = figures[f].of(s, &s->swaps[i]);
+        qsort(s->sorted, s->n, sizeof *s->sorted, by_value);
+        json_object_set_new(total, figures[f].p50, json_real(quantile(s->sorted, s->n, 0.5)));
+        json_object_set_new(total, figures[f].p99, json_real(quantile(s->sorted, s->n, 0.99)));
+        json_object_set_new(total, figures[f].max, json_real(quantile(s->sorted, s->n, 1)));
+    }
 }
 
 static int prepare(struct switching *s, const struct workbench *bench, struct ert_error *err)
@@ -161,7 +195,7 @@ int bench_switches(const struct workbench *bench, const struct point_list *point
         return ert_fail(err, ERT_E_USAGE, "a swap needs two points, the list has %zu", points->n);
     int rc = prepare(&s, bench, err);
     if (!rc)
-        rc = measure_steady(&s, err);
+        rc = warm_up(&s, err);
     getrusage(RUSAGE_SELF, &before);
     size_t heap = mallinfo2().uordblks;
     if (!rc)
