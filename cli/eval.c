@@ -35,6 +35,9 @@ static void record(struct evaluation *e, const char *name, const struct var_eval
                                     "bytes_per_token", bytes_per_token));
     if (e->json)
         return;
+    if (json_array_size(e->results) == 1)
+        printf("%-16s %8s %10s %8s %8s %9s %7s\n", "point", "tokens", "perplexity", "+-", "nll",
+               "KL", "top-1");
     printf("%-16s %8llu %10.4f %8.4f %8.4f", name, (unsigned long long)r->tokens, r->ppl,
            r->ppl_error, r->nll);
     if (isnan(r->kld))
@@ -93,9 +96,6 @@ static int evaluate(struct evaluation *e, const struct option_list *points, cons
 {
     struct ert_error err;
     e->results = json_array();
-    if (!e->json)
-        printf("%-16s %8s %10s %8s %8s %9s %7s\n", "point", "tokens", "perplexity", "+-", "nll",
-               "KL", "top-1");
     int rc = schedule ? measure_schedule(e, schedule, &err) : measure_points(e, points, &err);
     if (rc) {
         json_decref(e->results);

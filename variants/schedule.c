@@ -52,26 +52,40 @@ static int read_plain(struct schedule *s, size_t line, char *text)
     return add_entry(s, line, token, point);
 }
 
+/* A rung's name in a journal, "w4a16@1t,8tok/s": threads and pace change no token. A pause holds
+ * the text and changes none either. */
+static int add_rung(struct schedule *s, size_t line, long token, const char *rung)
+{
+    char point[64];
+    snprintf(point, sizeof point, "%.*s", (int)strcspn(rung, "@"), rung);
+    return strcmp(point, "pause") != 0 ? add_entry(s, line, token, point) : 0;
+}
+
+static int read_switch(struct schedule *s, size_t line, const json_t *object)
+{
+    const json_t *token = json_object_get(object, "token");
+    const char *from = json_string_value(json_object_get(object, "from"));
+    const char *to = json_string_value(json_object_get(object, "to"));
+    json_int_t at = json_integer_value(token);
+    if (!json_is_integer(token) || at < 0 || at > UINT32_MAX || !from || !to)
+        return ert_fail(s->err, ERT_E_FORMAT,
+                        "%s:%zu: a switch line needs \"token\", \"from\" and \"to\"", s->path,
+                        line);
+    /* What ran before the first switch. */
+    int rc = s->n == 0 && at > 0 ? add_rung(s, line, 0, from) : 0;
+    return rc ? rc : add_rung(s, line, at, to);
+}
+
 /* Journal lines of other types say nothing about points. */
 static int read_journal(struct schedule *s, size_t line, const char *text)
 {
     json_error_t why;
-    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &why), *token;
+    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &why);
     if (!object)
         return ert_fail(s->err, ERT_E_FORMAT, "%s:%zu: not a journal line: %s", s->path, line,
                         why.text);
     const char *type = json_string_value(json_object_get(object, "type"));
-    const char *to = json_string_value(json_object_get(object, "to"));
-    int rc = 0;
-    if (type && strcmp(type, "switch") == 0) {
-        token = json_object_get(object, "token");
-        json_int_t at = json_integer_value(token);
-        if (!json_is_integer(token) || at < 0 || at > UINT32_MAX || !to)
-            rc = ert_fail(s->err, ERT_E_FORMAT, "%s:%zu: a switch line needs \"token\" and \"to\"",
-                          s->path, line);
-        else if (strcmp(to, "pause") != 0) /* a pause holds the text and changes no token */
-            rc = add_entry(s, line, at, to);
-    }
+    int rc = type && strcmp(type, "switch") == 0 ? read_switch(s, line, object) : 0;
     json_decref(object);
     return rc;
 }

@@ -232,6 +232,24 @@ def test_bench_saves_what_it_prints_for_this_machine():
     assert len(files) == 1 and json.loads(files[0].read_text()) == json.loads(got.stdout)
 
 
+def test_a_journal_is_a_schedule():
+    """The points of a run, read from its journal, give what a schedule written by hand from it gives."""
+    journal, plain, text = (stage.folder / n for n in ("scheduled.jsonl", "scheduled.txt", "scheduled-text.txt"))
+    assert run("run", "-m", stage.pack(), *stage.swinging(), "-n", 200, "--raw", "--journal", journal, "abc").returncode == 0
+    switches = [l for l in stage.lines(journal.read_text()) if l["type"] == "switch"]
+    assert switches and switches[0]["token"] > 0
+    points = [(0, switches[0]["from"])] + [(s["token"], s["to"]) for s in switches]
+    plain.write_text("".join(f"{token} {name.split('@')[0]}\n" for token, name in points))
+    text.write_text("abcdefghijklmnopqrstuvwxyz" * 20)
+    results = [json.loads(run("eval", stage.pack(), "--text", text, "--window", 200, "--windows", 2, "--schedule",
+                              schedule, "--json").stdout)["results"] for schedule in (journal, plain)]
+    assert results[0] == results[1] and results[0][0]["point"] == "schedule", results
+    best = json.loads(run("eval", stage.pack(), "--text", text, "--window", 200, "--windows", 2, "--point",
+                          points[0][1].split("@")[0],
+                          "--json").stdout)["results"]
+    assert best[0]["nll"] != results[0][0]["nll"], "the schedule changed nothing: the test says nothing"
+
+
 def test_eval_json_is_as_documented():
     text = stage.folder / "text.txt"
     text.write_text("abcdefghijklmnopqrstuvwxyz" * 20)
