@@ -40,6 +40,30 @@ static void print_energy_note(struct ert_engine *engine)
     fprintf(stderr, "energy unknown: %s\n", why);
 }
 
+/* Sensors without a value, one line for each reason: their trips did not act. */
+static void print_missing(struct ert_engine *engine)
+{
+    struct ert_status status;
+    ert_get_status(engine, &status);
+    bool said[ERT_STATUS_SENSORS] = {false}, any = false;
+    for (size_t i = 0; i < status.n_sensors; i++) {
+        if (status.sensors[i].present || said[i])
+            continue;
+        fprintf(stderr, "no reading of %s", status.sensors[i].name);
+        for (size_t k = i + 1; k < status.n_sensors; k++) {
+            if (status.sensors[k].present || status.sensors[k].why != status.sensors[i].why)
+                continue;
+            fprintf(stderr, ", %s", status.sensors[k].name);
+            said[k] = true;
+        }
+        fprintf(stderr, ": %s\n", status.sensors[i].why);
+        any = true;
+    }
+    if (any)
+        fputs("trips on them did not act; `edgert sensors --all` tells what was looked for\n",
+              stderr);
+}
+
 void use_table_print(struct ert_engine *engine, const struct ert_answer *answer)
 {
     struct ert_point_use use[ERT_MAX_POINTS], total = {.point = "total"};
@@ -60,4 +84,5 @@ void use_table_print(struct ert_engine *engine, const struct ert_answer *answer)
     fprintf(stderr, answer ? "; ended: %s\n" : "\n", answer ? answer->reason : "");
     if (total.measured_s <= 0)
         print_energy_note(engine);
+    print_missing(engine);
 }

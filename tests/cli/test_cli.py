@@ -232,6 +232,20 @@ def test_bench_saves_what_it_prints_for_this_machine():
     assert len(files) == 1 and json.loads(files[0].read_text()) == json.loads(got.stdout)
 
 
+def test_sensors_that_are_missing_are_told_and_the_run_goes_on():
+    policy, trace = stage.folder / "two.yaml", stage.folder / "one-column.csv"
+    policy.write_text("edgert: 1\nladders: {l: [w8a8, w4a16]}\npolicies:\n  two:\n    ladder: l\n    trips:\n"
+                      "      - {name: hot, sensor: temp.cpu, above: 90C, states: 1}\n"
+                      "      - {name: low, sensor: battery.charge, below: 20%, states: 1}\n"
+                      "      - {name: skin, sensor: temp.skin, above: 43C, states: 1}\n")
+    trace.write_text("time_s,temp.cpu_C\n0,50\n9,50\n")
+    got = run("run", "-m", stage.pack(), "--policy-file", policy, "-p", "two", "--sensors", f"replay:{trace}", "-n", 20,
+              "--raw", "abc")
+    assert got.returncode == 0 and got.stdout.strip(), got
+    told = [line for line in got.stderr.splitlines() if line.startswith("no reading of ")]
+    assert told == ["no reading of battery.charge, temp.skin: no source on this machine has it"], got.stderr
+
+
 def test_a_journal_is_a_schedule():
     """The points of a run, read from its journal, give what a schedule written by hand from it gives."""
     journal, plain, text = (stage.folder / n for n in ("scheduled.jsonl", "scheduled.txt", "scheduled-text.txt"))
