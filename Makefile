@@ -103,6 +103,18 @@ tsan: ## the C tests under ThreadSanitizer
 	$(MAKE) BUILD=build-tsan SAN=thread OPT=-O1 all tests
 	BUILD=build-tsan TSAN_OPTIONS=halt_on_error=1 $(PYTHON) tests/run --sanitized
 
+# libFuzzer: clang, and on Debian its libclang-rt-dev. What it finds is kept in build-fuzz/corpus.
+FUZZ_SECONDS ?= 60
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(foreach r,variants runtime sim policies device base,$(call archive,$(r)))
+	$(if $(V),,@echo "  link $@")
+	$(Q)$(CC) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
+fuzz: ## the readers of packs, GGUF, policies, traces and journals, FUZZ_SECONDS each
+	$(MAKE) BUILD=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined OPT=-O1 $(FUZZERS:%=build-fuzz/tests/fuzz/%)
+	@for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f && cp -n policies.yaml sim/traces/samsung_discharge.csv build-fuzz/corpus/$$f && \
+	    build-fuzz/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 -timeout=10 \
+	    -print_final_stats=1 build-fuzz/corpus/$$f || exit 1; done
+
 layers: ## includes go down only
 	$(PYTHON) tools/layers
 
@@ -125,6 +137,6 @@ install: all ## to $(DESTDIR)$(PREFIX)
 	install -D -m644 policies.yaml $(DESTDIR)$(PREFIX)/share/edgert/policies.yaml
 
 clean: ## remove build folders
-	rm -rf build build-asan build-ubsan build-tsan
+	rm -rf build build-asan build-ubsan build-tsan build-fuzz
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

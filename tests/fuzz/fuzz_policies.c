@@ -1,0 +1,40 @@
+/* A policy file: parse, compile every policy, show it, decide a few times. */
+#include "tests/fuzz/fuzz.h"
+
+#include "policies/policies.h"
+
+static void decide(const struct pol_policy *policy)
+{
+    struct pol_state state;
+    struct pol_decision decision;
+    struct dev_reading raw[POL_MAX_SENSORS];
+    pol_state_init(&state, policy);
+    for (uint64_t step = 0; step < 20; step++) {
+        uint64_t now_ns = 3600000000000 + step * 700000000;
+        for (size_t i = 0; i < policy->n_sensors; i++)
+            raw[i] = (struct dev_reading){(double)(step * 13 % 100), now_ns, DEV_PRESENT};
+        pol_decide(policy, &state, now_ns, raw, &decision);
+        if (decision.state >= policy->n_states)
+            abort();
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct pol_policy policy;
+    struct pol_file *file;
+    struct ert_error err;
+    char *text;
+    if (pol_file_parse(&file, "fuzz.yaml", (const char *)data, size, &err))
+        return 0;
+    for (size_t i = 0; i < pol_file_count(file); i++) {
+        if (pol_compile(file, pol_file_name(file, i), NULL, 0, &policy, &err))
+            continue;
+        decide(&policy);
+        if (pol_show(&policy, &text, &err))
+            abort();
+        free(text);
+    }
+    pol_file_free(file);
+    return 0;
+}
