@@ -1,3 +1,4 @@
+# not-sanitized: minutes of the real model; test_oracles.py runs the same code in small
 """The oracles on a real model: the pack of the demonstration model, or $EDGERT_TEST_PACK."""
 import os
 import pathlib
