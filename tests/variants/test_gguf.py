@@ -185,7 +185,8 @@ def damaged(original, tables, rng):
     return bytes(data)
 
 
-def check_damaged(m, kind_of, n, rng):
+def check_damaged(m, kind_of, n, least, rng):
+    """n damaged copies: at least so many are refused, the others read; none does anything else."""
     path = folder / "good.gguf"
     made = tiny_gguf.write(path, m, rng, kind_of)
     original = path.read_bytes()
@@ -199,7 +200,7 @@ def check_damaged(m, kind_of, n, rng):
         file.unlink()
     assert answers[0] == "ok"
     refused = [a for a in answers[1:] if a != "ok"]
-    assert len(refused) >= n * 3 // 5, f"only {len(refused)} of {n} refused"
+    assert len(refused) >= least, f"only {len(refused)} of {n} refused"
     for answer in refused:
         assert re.search(r"\.gguf: .{15,}", answer), answer
         assert re.search(r"damaged|again|supported|expected|truncated|not a GGUF|missing", answer), answer
@@ -207,9 +208,9 @@ def check_damaged(m, kind_of, n, rng):
 
 def test_damaged_files_give_a_sentence():
     rng = np.random.default_rng(4)
-    check_damaged(tiny_gguf.model(), lambda name: "Q4_1" if "ffn" in name else "Q8_0", 600, rng)
+    check_damaged(tiny_gguf.model(), lambda name: "Q4_1" if "ffn" in name else "Q8_0", 600, 400, rng)
     for kind in BLOCKS:
-        check_damaged(model_for(kind), lambda name: kind, 40, rng)
+        check_damaged(model_for(kind), lambda name: kind, 40, 24, rng)
 
 
 def test_vocabulary_files_without_tensors_are_no_model():
