@@ -40,6 +40,33 @@ static double number(const json_t *object, const char *key)
     return json_number_value(json_object_get(object, key));
 }
 
+/* One token's share of its point's median. */
+static void print_token(const json_t *total, const char *words, const char *name)
+{
+    static const char *const quantiles[] = {"p50", "p99", "max"};
+    char key[48];
+    printf("%s", words);
+    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++) {
+        snprintf(key, sizeof key, "%s_%s", name, quantiles[i]);
+        printf("%s %s %.2f", i ? "," : "", quantiles[i], number(total, key));
+    }
+}
+
+static void print_swaps(const json_t *total)
+{
+    printf("\n%.0f swaps: cost p50 %.2f us, p99 %.2f us, max %.2f us; %.0f major faults, heap "
+           "grown by %.0f bytes\n",
+           number(total, "swaps"), number(total, "p50_us"), number(total, "p99_us"),
+           number(total, "max_us"), number(total, "major_faults"),
+           number(total, "heap_grown_bytes"));
+    print_token(total, "of its point's median, the first token after a swap takes", "first_token");
+    print_token(total, "; the second", "second_token");
+    printf("\nthe least of each swap's %.0f rounds:", number(total, "rounds"));
+    print_token(total, " the first token", "least_first_token");
+    print_token(total, "; the second", "least_second_token");
+    printf("\n");
+}
+
 static int print_text(json_t *all)
 {
     size_t i;
@@ -55,15 +82,7 @@ static int print_text(json_t *all)
                number(row, "threads"), number(row, "tok_s"), number(row, "sd"));
     }
     if (json_object_size(total))
-        printf("\n%.0f swaps: cost p50 %.2f us, p99 %.2f us, max %.2f us; %.0f major faults, heap "
-               "grown by %.0f bytes\nof its point's median, the first token after a swap takes p50 "
-               "%.2f, p99 %.2f, max %.2f; the second p50 %.2f, p99 %.2f, max %.2f\n",
-               number(total, "swaps"), number(total, "p50_us"), number(total, "p99_us"),
-               number(total, "max_us"), number(total, "major_faults"),
-               number(total, "heap_grown_bytes"), number(total, "first_token_p50"),
-               number(total, "first_token_p99"), number(total, "first_token_max"),
-               number(total, "second_token_p50"), number(total, "second_token_p99"),
-               number(total, "second_token_max"));
+        print_swaps(total);
     return cli_finish_output();
 }
 

@@ -220,7 +220,11 @@ def test_bench_json_is_as_documented():
     for s in all["switch"]:
         object_with(s, p50_us=float, p99_us=float, **{"from": str, "to": str})
         assert s["from"] != s["to"] and s["p50_us"] <= s["p99_us"]
-    assert sum(s["n"] for s in all["switch"]) == all["switch_all"]["swaps"] == 60
+    swaps = all["switch_all"]
+    assert sum(s["n"] for s in all["switch"]) == swaps["swaps"] == 60 and swaps["rounds"] == 2
+    for token in "first_token", "second_token":
+        for quantile in "p50", "p99", "max":  # the least of two rounds is at most the first round's
+            assert 0 < swaps[f"least_{token}_{quantile}"] <= swaps[f"{token}_{quantile}"]
 
 
 def test_bench_saves_what_it_prints_for_this_machine():
