@@ -1,4 +1,4 @@
-/* Inside policies/: what load.c reads from YAML and compile.c turns into struct pol_policy. */
+/* Inside policies/: what load*.c read from YAML and compile.c turns into struct pol_policy. */
 #ifndef POL_FILE_H
 #define POL_FILE_H
 

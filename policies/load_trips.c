@@ -1,0 +1,132 @@
+#include "policies/load.h"
+
+#include <string.h>
+
+static const char *const governor_names[POL_N_GOVERNORS] = {
+#define G(id, name, what) name,
+#include "policies/governors.def"
+#undef G
+};
+
+const char *pol_governor_name(enum pol_governor g)
+{
+    return governor_names[g];
+}
+
+/* "3", "1..3" or "4..max". */
+static int read_states(struct load *l, const yaml_node_t *node, struct pol_trip_entry *entry)
+{
+    char text[32], *dots;
+    long low, high;
+    int rc = yaml_read_text(&l->tree, node, "states", text, sizeof text);
+    if (rc)
+        return rc;
+    if ((dots = strstr(text, "..")))
+        *dots = '\0';
+    const char *end = dots ? dots + 2 : text;
+    entry->to_max = !strcmp(end, "max");
+    bool bad = ert_parse_int(text, 0, POL_MAX_STATES - 1, &low, NULL) ||
+               (!entry->to_max && ert_parse_int(end, 0, POL_MAX_STATES - 1, &high, NULL));
+    if (bad || (!entry->to_max && high < low))
+        return yaml_fail(&l->tree, node, ERT_E_FORMAT,
+                         "states: expected a state such as 3, or a range such as 1..3 or 4..max");
+    entry->trip.lowest = (unsigned)low;
+    entry->trip.highest = entry->to_max ? 0 : (unsigned)high;
+    return 0;
+}
+
+static int read_governor(struct load *l, const yaml_node_t *node, enum pol_governor *governor)
+{
+    char text[64];
+    int rc = yaml_read_text(&l->tree, node, "governor", text, sizeof text);
+    if (rc)
+        return rc;
+    for (int g = 0; g < POL_N_GOVERNORS; g++)
+        if (!strcmp(governor_names[g], text)) {
+            *governor = (enum pol_governor)g;
+            return 0;
+        }
+    if (!strcmp(text, "power_allocator"))
+        return yaml_fail(&l->tree, node, ERT_E_UNSUPPORTED,
+                         "governor 'power_allocator' is not supported yet; use step_wise");
+    const char *near = ert_nearest_name(text, governor_names, POL_N_GOVERNORS);
+    return yaml_fail(&l->tree, node, ERT_E_FORMAT, "unknown governor '%s', did you mean '%s'?",
+                     text, near ? near : governor_names[0]);
+}
+
+static int read_when(struct load *l, const yaml_node_t *node, bool *when_discharging)
+{
+    char text[32];
+    int rc = yaml_read_text(&l->tree, node, "when", text, sizeof text);
+    if (!rc && strcmp(text, "discharging") != 0)
+        rc = yaml_fail(&l->tree, node, ERT_E_FORMAT, "when: '%s', expected 'discharging'", text);
+    *when_discharging = true;
+    return rc;
+}
+
+static const struct yaml_key trip_keys[] = {
+    {"name", true, false},   {"sensor", true, false},      {"above", false, false},
+    {"below", false, false}, {"hysteresis", false, false}, {"for", false, false},
+    {"when", false, false},  {"governor", false, false},   {"states", true, false},
+};
+enum { NAME, SENSOR, ABOVE, BELOW, HYSTERESIS, FOR, WHEN, GOVERNOR, STATES };
+enum { N_TRIP_KEYS = sizeof trip_keys / sizeof *trip_keys };
+
+static int read_threshold(struct load *l, const yaml_node_t *node, const yaml_node_t **values,
+                          const struct dev_signal *signal, struct pol_trip *trip)
+{
+    if (!values[ABOVE] == !values[BELOW])
+        return yaml_fail(&l->tree, node, ERT_E_FORMAT,
+                         "trip '%s': expected one of above: and below:", trip->name);
+    trip->above = values[ABOVE] != NULL;
+    int rc = yaml_read_quantity(&l->tree, values[trip->above ? ABOVE : BELOW],
+                                trip->above ? "above" : "below", signal->unit, signal->min,
+                                signal->max, &trip->threshold);
+    if (!rc && values[HYSTERESIS])
+        rc = yaml_read_quantity(&l->tree, values[HYSTERESIS], "hysteresis", signal->unit, 0,
+                                signal->max - signal->min, &trip->hysteresis);
+    return rc;
+}
+
+static int read_trip(struct load *l, const yaml_node_t *node, struct pol_entry *policy)
+{
+    if (policy->n_trips == POL_MAX_TRIPS)
+        return yaml_fail(&l->tree, node, ERT_E_RANGE, "policy '%s' has more than %d trips",
+                         policy->name, POL_MAX_TRIPS);
+    struct pol_trip_entry *entry = &policy->trips[policy->n_trips];
+    struct pol_trip *trip = &entry->trip;
+    const struct dev_signal *signal = NULL;
+    const yaml_node_t *values[N_TRIP_KEYS];
+    entry->where = pol_where_is(l, node);
+    trip->governor = POL_STEP_WISE;
+    int rc = yaml_read_keys(&l->tree, node, "trip", trip_keys, N_TRIP_KEYS, values);
+    if (!rc)
+        rc = pol_read_name(l, values[NAME], "name", trip->name);
+    if (!rc)
+        rc = pol_read_signal(l, values[SENSOR], "sensor", entry->sensor, &signal);
+    if (!rc)
+        rc = read_threshold(l, node, values, signal, trip);
+    if (!rc && values[FOR])
+        rc = pol_read_seconds(l, values[FOR], "for", 0, &trip->for_s);
+    if (!rc && values[WHEN])
+        rc = read_when(l, values[WHEN], &trip->when_discharging);
+    if (!rc && values[GOVERNOR])
+        rc = read_governor(l, values[GOVERNOR], &trip->governor);
+    if (!rc)
+        rc = read_states(l, values[STATES], entry);
+    for (size_t i = 0; !rc && i < policy->n_trips; i++)
+        if (!strcmp(policy->trips[i].trip.name, trip->name))
+            rc = yaml_fail(&l->tree, node, ERT_E_FORMAT, "policy '%s' has two trips named '%s'",
+                           policy->name, trip->name);
+    policy->n_trips += !rc;
+    return rc;
+}
+
+int pol_read_trips(struct load *l, const yaml_node_t *node, struct pol_entry *policy)
+{
+    int rc = yaml_expect_sequence(&l->tree, node, "trips");
+    const yaml_node_t *item;
+    for (size_t i = 0; !rc && (item = yaml_item(&l->tree, node, i)); i++)
+        rc = read_trip(l, item, policy);
+    return rc;
+}
