@@ -8,15 +8,18 @@ Q       := $(if $(V),,@)
 # V=1 shows the commands.
 # A folder of the form build-NAME built with SAN=address,undefined or SAN=thread is instrumented.
 PKGS    := libxxhash jansson yaml-0.1 libpcre2-8 upower-glib gio-2.0
+# What one room alone needs: whoever links the room links these too, and the library does not.
+PKGS_variants := openblas lapacke
 OPT     ?= -O2
 CFLAGS  ?= $(OPT) -g
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
            -Wpointer-arith -Wcast-qual $(if $(CI),-Werror)
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(PKGS_variants) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 ALL_CFLAGS  = -std=gnu17 -D_GNU_SOURCE -I. $(patsubst -I%,-isystem %,$(PKG_CFLAGS)) $(WARN) -fPIC -pthread \
               -ffp-contract=off -fno-math-errno -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(CFLAGS)
 LIBS    = $(PKG_LIBS) -lsensors -lm -pthread $(LDFLAGS)
+LIBS_variants := $(shell pkg-config --libs $(PKGS_variants) 2>/dev/null)
 
 # Rooms from the ground up; each may include those named after it (tools/layers reads this table).
 ROOMS   := base runtime variants device policies governor sim engine cli
@@ -33,7 +36,8 @@ uses_cli      := engine variants sim governor policies device runtime base
 sources = $(wildcard $(1)/*.c $(1)/*/*.c)
 objects = $(patsubst %.c,$(BUILD)/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib$(1).a
-LIB_ROOMS := $(filter-out cli,$(ROOMS))
+# The library runs packs; the rooms that make and simulate are the command's.
+LIB_ROOMS := engine $(uses_engine)
 
 TEST_SRC  := $(wildcard tests/*/test_*.c)
 TESTS     := $(TEST_SRC:%.c=$(BUILD)/%)
@@ -64,7 +68,7 @@ $$(BUILD)/lib$(1).a: $$(call objects,$(1))
 # Tests of a room link that room and what lies below it, nothing else.
 $$(BUILD)/tests/$(1)/%: $$(BUILD)/tests/$(1)/%.o $$(foreach r,$(1) $$(uses_$(1)),$$(call archive,$$(r)))
 	$$(if $$(V),,@echo "  link $$@")
-	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(filter %.o,$$^) $$(filter %.a,$$^) -o $$@ -lcmocka $$(LIBS)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(filter %.o,$$^) $$(filter %.a,$$^) -o $$@ -lcmocka $$(foreach r,$(1) $$(uses_$(1)),$$(LIBS_$$(r))) $$(LIBS)
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_archive,$(r))))
 
@@ -75,7 +79,7 @@ $(BUILD)/libedgert.so: $(foreach r,$(LIB_ROOMS),$(call objects,$(r)))
 	$(Q)$(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libedgert.so.0 $^ -o $@ $(LIBS)
 $(BUILD)/edgert: $(call objects,cli) $(foreach r,$(uses_cli),$(call archive,$(r)))
 	$(if $(V),,@echo "  link $@")
-	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_variants) $(LIBS)
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(call archive,runtime) $(call archive,base)
 	$(if $(V),,@echo "  link $@")
@@ -108,7 +112,7 @@ FUZZ_SECONDS ?= 60
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(foreach r,variants runtime sim policies device base,$(call archive,$(r)))
 	$(if $(V),,@echo "  link $@")
-	$(Q)$(CC) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
+	$(Q)$(CC) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_variants) $(LIBS)
 fuzz: ## the readers of packs, GGUF, policies, traces and journals, FUZZ_SECONDS each
 	$(MAKE) BUILD=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined OPT=-O1 $(FUZZERS:%=build-fuzz/tests/fuzz/%)
 	@for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f && cp -n policies.yaml sim/traces/samsung_discharge.csv build-fuzz/corpus/$$f && \
