@@ -1,4 +1,4 @@
-/* forward: one step of a llama model, from token ids to logits, top to bottom as
+/* forward: one step of a model, from token ids to logits, top to bottom as
  * docs/pack-format.md
  * ("Arithmetic") writes it. All workers run the same code; a column (token) has one owner for the
  * work that is not split, and barriers stand where a stage reads what others wrote. Nothing depends
@@ -117,8 +117,25 @@ static void store(const struct rt_forward *f, const float *head, uint8_t *to)
         f->kernels->to_f16(head, width, (uint16_t *)(void *)to);
 }
 
-/* Rotates the keys and caches keys and values of all columns, always at full rank: whatever tier a
- * later token has, it finds what it needs. */
+static void add(float *x, const float *bias, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        x[i] += bias[i];
+}
+
+/* RMS norm of one head over its own dimensions, where the model has one (Qwen3; arXiv 2302.05442).
+ * norm holds each KV head's weights in its stored order. */
+static void normalize_head(const struct rt_forward *f, const float *norm, uint32_t group,
+                           float *head)
+{
+    const struct rt_model *m = &f->pack->model;
+    if (norm)
+        f->kernels->rmsnorm(head, norm + (size_t)group * m->head_pad, m->head_pad, m->head_dim,
+                            m->rms_eps, head);
+}
+
+/* Finishes keys and values (bias, norm, rotation) and caches those of all columns, always at full
+ * rank: whatever tier a later token has, it finds what it needs. */
 static void fill_cache(struct rt_forward *f, uint32_t layer, struct place at)
 {
     const struct rt_model *m = &f->pack->model;
@@ -126,17 +143,39 @@ static void fill_cache(struct rt_forward *f, uint32_t layer, struct place at)
         uint32_t col = task / m->n_kv_heads, group = task % m->n_kv_heads;
         size_t head = ((size_t)col * m->n_kv_heads + group) * m->head_pad;
         size_t to = cache_index(f, layer, group, f->step.position + col);
-        rotate(f, f->k + head, m->head_pad, f->pack->layers[layer].pairs + group * m->head_pad / 2,
-               col);
+        const struct rt_layer *l = &f->pack->layers[layer];
+        if (l->k_bias)
+            add(f->k + head, l->k_bias + (size_t)group * m->head_pad, m->head_pad);
+        if (l->v_bias)
+            add(f->v + head, l->v_bias + (size_t)group * m->head_pad, m->head_pad);
+        normalize_head(f, l->k_norm, group, f->k + head);
+        rotate(f, f->k + head, m->head_pad, l->pairs + group * m->head_pad / 2, col);
         store(f, f->k + head, f->cache.keys + to);
         store(f, f->v + head, f->cache.values + to);
     }
 }
 
-/* Blocks of 32 dims of one head, gathered from or scattered to "by block across heads". */
-static float *head_block(float *column, uint32_t n_heads, uint32_t head, uint32_t block)
+/* Where a block of 32 dims of one head lies in "by block across heads". */
+static size_t block_at(uint32_t n_heads, uint32_t head, uint32_t block)
 {
-    return column + ((size_t)block * n_heads + head) * PACK_GROUP;
+    return ((size_t)block * n_heads + head) * PACK_GROUP;
+}
+
+/* One head's query, finished (bias, norm, rotation), into own[qk]. */
+static void take_query(const struct rt_forward *f, const struct rt_layer *l, uint32_t qk,
+                       uint32_t head, uint32_t col, float *own)
+{
+    const struct rt_model *m = &f->pack->model;
+    uint32_t group = head / (m->n_heads / m->n_kv_heads);
+    const float *q = f->q + (size_t)col * m->n_heads * m->head_pad;
+    for (uint32_t b = 0; b < qk / PACK_GROUP; b++) {
+        size_t at = block_at(m->n_heads, head, b);
+        memcpy(own + b * PACK_GROUP, q + at, PACK_GROUP * sizeof *own);
+        if (l->q_bias)
+            add(own + b * PACK_GROUP, l->q_bias + at, PACK_GROUP);
+    }
+    normalize_head(f, l->q_norm, group, own);
+    rotate(f, own, qk, l->pairs + group * m->head_pad / 2, col);
 }
 
 /* One head of one column: mixed = softmax(q K^T / sqrt(head_dim)) V over positions 0 .. own. The
@@ -152,10 +191,7 @@ static void attend(struct rt_forward *f, uint32_t layer, uint32_t head, uint32_t
     float *own = f->head + (size_t)worker * m->head_pad;
     float *scores = f->scores + (size_t)worker * f->cache.n_ctx;
 
-    float *q = f->q + (size_t)col * m->n_heads * m->head_pad;
-    for (uint32_t b = 0; b < d->qk / PACK_GROUP; b++)
-        memcpy(own + b * PACK_GROUP, head_block(q, m->n_heads, head, b), PACK_GROUP * sizeof *own);
-    rotate(f, own, d->qk, f->pack->layers[layer].pairs + group * m->head_pad / 2, col);
+    take_query(f, &f->pack->layers[layer], d->qk, head, col, own);
     (f16 ? f->kernels->score_f16 : f->kernels->score_f32)(
         own, f->cache.keys + keys, m->head_pad, n, d->qk, 1 / sqrtf((float)m->head_dim), scores);
     f->kernels->softmax(scores, n);
@@ -163,13 +199,13 @@ static void attend(struct rt_forward *f, uint32_t layer, uint32_t head, uint32_t
                                                       n, d->vo, own);
     float *mixed = f->mixed.f32 + (size_t)col * f->mixed.width;
     for (uint32_t b = 0; b < d->vo / PACK_GROUP; b++) {
-        memcpy(head_block(mixed, m->n_heads, head, b), own + b * PACK_GROUP,
+        memcpy(mixed + block_at(m->n_heads, head, b), own + b * PACK_GROUP,
                PACK_GROUP * sizeof *own);
         quantize(f, &f->mixed, col, b * m->n_heads + head, 1);
     }
 }
 
-/* out = O attend(rotate(Q a), rotate(K a), V a) */
+/* out = O attend(rotate(norm(Q a + bias)), rotate(norm(K a + bias)), V a + bias) */
 static void attention(struct rt_forward *f, uint32_t i, struct place at)
 {
     const struct rt_model *m = &f->pack->model;

@@ -1,7 +1,6 @@
 /* forward_memory: one block of memory for everything a step needs, cut into aligned pieces. */
 #include "runtime/forward.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,7 +100,7 @@ int rt_forward_init(struct rt_forward *f, const struct rt_pack *pack, struct rt_
     arena = (struct arena){.block = f->memory};
     cut_all(f, &arena);
     for (uint32_t i = 0; i < m->head_dim / 2; i++)
-        f->frequency[i] = pow(m->rope_theta, -2.0 * i / m->head_dim);
+        f->frequency[i] = rt_pack_frequency(pack, i);
     memset(f->logits, 0, m->n_vocab_pad * sizeof(float));
     return 0;
 }

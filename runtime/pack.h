@@ -42,6 +42,10 @@ struct rt_layer {
     const float *norm_attn, *norm_mlp; /* [n_embd_pad] */
     struct rt_matrix q, k, v, o, gate, up, down;
     const uint16_t *pairs; /* [n_kv_heads][head_pad / 2] RoPE frequency index */
+    /* What only some architectures have; NULL in the others. */
+    const float *q_bias;          /* [n_heads * qk of the widest tier], in Q's row order */
+    const float *k_bias, *v_bias; /* [n_kv_heads][head_pad] */
+    const float *q_norm, *k_norm; /* [n_kv_heads][head_pad], of each head, before RoPE */
 };
 
 struct rt_pack {
@@ -54,6 +58,7 @@ struct rt_pack {
     struct rt_layer *layers;      /* [n_layers] */
     struct rt_matrix embed, head; /* head aliases embed when tied */
     const float *norm_final;
+    const float *rope_factors; /* [head_pad / 2] what the frequencies are divided by, or NULL */
     struct rt_vocab vocab;
     char *chat_template;                       /* "" if the source has none */
     json_t *meta;                              /* the META section, for inspect */
@@ -68,6 +73,8 @@ void rt_pack_free(struct rt_pack *pack); /* NULL is fine */
 /* Checksums of the planes (reads the whole file). */
 int rt_pack_verify(const struct rt_pack *pack, const struct ert_progress *progress,
                    struct ert_error *err);
+/* Radians that RoPE turns the pair of frequency index f < head_dim / 2 at each position. */
+double rt_pack_frequency(const struct rt_pack *pack, uint32_t f);
 /* Bytes of weights one decoded token reads at a variant and tier (extras counted, embedding row
  * not). */
 uint64_t rt_pack_bytes_per_token(const struct rt_pack *pack, unsigned variant, unsigned tier);

@@ -121,6 +121,27 @@ static int read_kind(struct rt_pack *pack, struct ert_error *err)
                     pack->path, name ? name : "missing", PACK_REMEDY);
 }
 
+/* The table has an architecture once for each name that Hugging Face has for it. */
+static int check_architecture(const struct rt_pack *pack, struct ert_error *err)
+{
+    static const char *const names[] = {
+#define A(name, hf, order, bias, norm) name,
+#include "runtime/architectures.def"
+#undef A
+    };
+    char list[160] = "";
+    for (size_t i = 0, n = 0; i < COUNT(names); i++) {
+        if (strcmp(pack->model.arch, names[i]) == 0)
+            return 0;
+        if (i == 0 || strcmp(names[i], names[i - 1]) != 0)
+            n += (size_t)snprintf(list + n, sizeof list - n, n ? ", %s" : "%s", names[i]);
+    }
+    return ert_fail(err, ERT_E_UNSUPPORTED,
+                    "%s: section META, model.arch is \"%s\", this program runs %s: build the pack "
+                    "again with this program's `edgert build`",
+                    pack->path, pack->model.arch, list);
+}
+
 static int read_model(struct rt_pack *pack, struct ert_error *err)
 {
     struct rt_model *m = &pack->model;
@@ -131,10 +152,9 @@ static int read_model(struct rt_pack *pack, struct ert_error *err)
                          COUNT(model_fields), m, err);
     if (rc)
         return rc;
-    if (strcmp(m->arch, "llama") != 0)
-        return ert_fail(err, ERT_E_UNSUPPORTED,
-                        "%s: section META, model.arch is \"%s\", this program runs \"llama\"",
-                        pack->path, m->arch);
+    rc = check_architecture(pack, err);
+    if (rc)
+        return rc;
     if (m->n_heads % m->n_kv_heads)
         return ert_fail(err, ERT_E_FORMAT,
                         "%s: section META, model.n_heads %u is no multiple of n_kv_heads %u; %s",

@@ -2,6 +2,7 @@
 #include "runtime/pack_read.h"
 #include "runtime/point.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -241,6 +242,13 @@ int rt_pack_verify(const struct rt_pack *pack, const struct ert_progress *progre
     return rc;
 }
 
+double rt_pack_frequency(const struct rt_pack *pack, uint32_t f)
+{
+    const struct rt_model *m = &pack->model;
+    double factor = pack->rope_factors ? (double)pack->rope_factors[f] : 1;
+    return pow((double)m->rope_theta, -2.0 * f / m->head_dim) / factor;
+}
+
 /* ---- what a token reads -------------------------------------------------------------------- */
 
 /* Bytes of the first rows and columns of a matrix. */
@@ -265,8 +273,11 @@ static uint64_t layer_bytes(const struct rt_pack *pack, uint32_t i, unsigned bit
     const struct rt_extras *x = &pack->tiers[tier].extras[i];
     uint64_t embd = pack->model.n_embd_pad, heads = pack->model.n_heads;
     uint64_t kv_rows = (uint64_t)pack->model.n_kv_heads * pack->model.head_pad;
-    uint64_t vectors = 2u + (x->attn_bias != NULL) + (x->mlp_bias != NULL);
-    return vectors * embd * sizeof(float) + matrix_bytes(&l->q, bits, heads * d->qk, embd) +
+    uint64_t floats = (2u + (x->attn_bias != NULL) + (x->mlp_bias != NULL)) * embd;
+    floats += l->q_bias ? heads * d->qk : 0;
+    floats += kv_rows * ((l->k_bias != NULL) + (l->v_bias != NULL));
+    floats += kv_rows * ((l->q_norm != NULL) + (l->k_norm != NULL));
+    return floats * sizeof(float) + matrix_bytes(&l->q, bits, heads * d->qk, embd) +
            matrix_bytes(&l->k, bits, kv_rows, embd) + matrix_bytes(&l->v, bits, kv_rows, embd) +
            matrix_bytes(&l->o, bits, embd, heads * d->vo) +
            matrix_bytes(&l->gate, bits, d->mlp, embd) + matrix_bytes(&l->up, bits, d->mlp, embd) +

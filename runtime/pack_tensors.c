@@ -2,6 +2,7 @@
  * its place in the pack; a record must match it exactly. */
 #include "runtime/pack_read.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,37 +10,45 @@ enum { MAX_COMP_RANK = 4096 };
 
 enum scope { OF_MODEL, OF_LAYER, OF_TIER };
 enum form { VECTOR, MATRIX, TABLE };
-enum extent { ONE, VOCAB, EMBD, HEADS_QK, HEADS_VO, HEADS_KV, MLP, PAIR_TABLE, RANK };
+enum extent { ONE, VOCAB, EMBD, HEADS_QK, HEADS_VO, HEADS_KV, MLP, PAIR_TABLE, FREQUENCIES, RANK };
+enum need { OPTIONAL, NEEDED };
 
 struct role {
     const char *name;
     enum scope scope;
     enum form form;
     enum extent rows, cols;
+    enum need need;
     size_t slot; /* in struct rt_pack, rt_layer or rt_extras, by scope */
 };
 
-#define ROLE(id, scope, form, rows, cols, owner, member)                                           \
-    [PACK_ROLE_##id] = {#id, scope, form, rows, cols, offsetof(struct owner, member)}
+#define ROLE(id, scope, form, rows, cols, need, owner, member)                                     \
+    [PACK_ROLE_##id] = {#id, scope, form, rows, cols, need, offsetof(struct owner, member)}
 
 static const struct role roles[] = {
-    ROLE(EMBED, OF_MODEL, MATRIX, VOCAB, EMBD, rt_pack, embed),
-    ROLE(HEAD, OF_MODEL, MATRIX, VOCAB, EMBD, rt_pack, head),
-    ROLE(NORM_FINAL, OF_MODEL, VECTOR, ONE, EMBD, rt_pack, norm_final),
-    ROLE(NORM_ATTN, OF_LAYER, VECTOR, ONE, EMBD, rt_layer, norm_attn),
-    ROLE(NORM_MLP, OF_LAYER, VECTOR, ONE, EMBD, rt_layer, norm_mlp),
-    ROLE(Q, OF_LAYER, MATRIX, HEADS_QK, EMBD, rt_layer, q),
-    ROLE(K, OF_LAYER, MATRIX, HEADS_KV, EMBD, rt_layer, k),
-    ROLE(V, OF_LAYER, MATRIX, HEADS_KV, EMBD, rt_layer, v),
-    ROLE(O, OF_LAYER, MATRIX, EMBD, HEADS_VO, rt_layer, o),
-    ROLE(GATE, OF_LAYER, MATRIX, MLP, EMBD, rt_layer, gate),
-    ROLE(UP, OF_LAYER, MATRIX, MLP, EMBD, rt_layer, up),
-    ROLE(DOWN, OF_LAYER, MATRIX, EMBD, MLP, rt_layer, down),
-    ROLE(PAIRS, OF_LAYER, TABLE, ONE, PAIR_TABLE, rt_layer, pairs),
-    ROLE(ATTN_BIAS, OF_TIER, VECTOR, ONE, EMBD, rt_extras, attn_bias),
-    ROLE(MLP_BIAS, OF_TIER, VECTOR, ONE, EMBD, rt_extras, mlp_bias),
-    ROLE(COMP_V, OF_TIER, MATRIX, RANK, EMBD, rt_extras, comp_v),
-    ROLE(COMP_U, OF_TIER, MATRIX, EMBD, RANK, rt_extras, comp_u),
+    ROLE(EMBED, OF_MODEL, MATRIX, VOCAB, EMBD, NEEDED, rt_pack, embed),
+    ROLE(HEAD, OF_MODEL, MATRIX, VOCAB, EMBD, NEEDED, rt_pack, head),
+    ROLE(NORM_FINAL, OF_MODEL, VECTOR, ONE, EMBD, NEEDED, rt_pack, norm_final),
+    ROLE(NORM_ATTN, OF_LAYER, VECTOR, ONE, EMBD, NEEDED, rt_layer, norm_attn),
+    ROLE(NORM_MLP, OF_LAYER, VECTOR, ONE, EMBD, NEEDED, rt_layer, norm_mlp),
+    ROLE(Q, OF_LAYER, MATRIX, HEADS_QK, EMBD, NEEDED, rt_layer, q),
+    ROLE(K, OF_LAYER, MATRIX, HEADS_KV, EMBD, NEEDED, rt_layer, k),
+    ROLE(V, OF_LAYER, MATRIX, HEADS_KV, EMBD, NEEDED, rt_layer, v),
+    ROLE(O, OF_LAYER, MATRIX, EMBD, HEADS_VO, NEEDED, rt_layer, o),
+    ROLE(GATE, OF_LAYER, MATRIX, MLP, EMBD, NEEDED, rt_layer, gate),
+    ROLE(UP, OF_LAYER, MATRIX, MLP, EMBD, NEEDED, rt_layer, up),
+    ROLE(DOWN, OF_LAYER, MATRIX, EMBD, MLP, NEEDED, rt_layer, down),
+    ROLE(PAIRS, OF_LAYER, TABLE, ONE, PAIR_TABLE, NEEDED, rt_layer, pairs),
+    ROLE(ATTN_BIAS, OF_TIER, VECTOR, ONE, EMBD, OPTIONAL, rt_extras, attn_bias),
+    ROLE(MLP_BIAS, OF_TIER, VECTOR, ONE, EMBD, OPTIONAL, rt_extras, mlp_bias),
+    ROLE(COMP_V, OF_TIER, MATRIX, RANK, EMBD, OPTIONAL, rt_extras, comp_v),
+    ROLE(COMP_U, OF_TIER, MATRIX, EMBD, RANK, OPTIONAL, rt_extras, comp_u),
+    ROLE(Q_BIAS, OF_LAYER, VECTOR, ONE, HEADS_QK, OPTIONAL, rt_layer, q_bias),
+    ROLE(K_BIAS, OF_LAYER, VECTOR, ONE, HEADS_KV, OPTIONAL, rt_layer, k_bias),
+    ROLE(V_BIAS, OF_LAYER, VECTOR, ONE, HEADS_KV, OPTIONAL, rt_layer, v_bias),
+    ROLE(Q_NORM, OF_LAYER, VECTOR, ONE, HEADS_KV, OPTIONAL, rt_layer, q_norm),
+    ROLE(K_NORM, OF_LAYER, VECTOR, ONE, HEADS_KV, OPTIONAL, rt_layer, k_norm),
+    ROLE(ROPE_FACTORS, OF_MODEL, VECTOR, ONE, FREQUENCIES, OPTIONAL, rt_pack, rope_factors),
 };
 enum { N_ROLES = sizeof roles / sizeof roles[0] };
 
@@ -108,6 +117,8 @@ static uint32_t extent_of(const struct rt_pack *pack, enum extent e, uint32_t la
         return pack->tiers[0].dims[layer].mlp;
     case PAIR_TABLE:
         return m->n_kv_heads * m->head_pad / 2;
+    case FREQUENCIES:
+        return m->head_pad / 2;
     case RANK:
         return rank;
     }
@@ -267,6 +278,21 @@ static int check_pairs(const struct reader *r, uint32_t i, const struct pack_ten
     return 0;
 }
 
+/* Frequencies are divided by these. */
+static int check_factors(const struct reader *r, uint32_t i)
+{
+    for (uint32_t f = 0; f < r->pack->model.head_dim / 2; f++) {
+        float factor = r->pack->rope_factors[f];
+        if (!(factor > 0) || !isfinite(factor)) {
+            char what[96];
+            snprintf(what, sizeof what, "entry %u is %g, expected a number above 0", f,
+                     (double)factor);
+            return fail_tensor(r, i, what);
+        }
+    }
+    return 0;
+}
+
 static int read_record(struct reader *r, uint32_t i)
 {
     struct pack_tensor t = record_at(r, i);
@@ -283,6 +309,8 @@ static int read_record(struct reader *r, uint32_t i)
     rc = role->form == MATRIX ? read_matrix(r, i, &t, slot) : read_array(r, i, &t, slot);
     if (!rc && role->form == TABLE)
         rc = check_pairs(r, i, &t);
+    if (!rc && t.role == PACK_ROLE_ROPE_FACTORS)
+        rc = check_factors(r, i);
     return rc;
 }
 
@@ -318,7 +346,7 @@ static int check_complete(const struct rt_pack *pack, struct ert_error *err)
     for (uint32_t id = 1; id < N_ROLES; id++) {
         const struct role *role = &roles[id];
         bool model = role->scope == OF_MODEL;
-        if (role->scope == OF_TIER)
+        if (role->need == OPTIONAL)
             continue;
         for (uint32_t i = 0; i < (model ? 1 : pack->model.n_layers); i++) {
             bool needed = id != PACK_ROLE_HEAD || !pack->model.tied;
@@ -350,6 +378,22 @@ static int check_compensators(const struct rt_pack *pack, struct ert_error *err)
     return 0;
 }
 
+/* A norm over a head's dimensions needs all of them, at every tier. */
+static int check_whole_heads(const struct rt_pack *pack, struct ert_error *err)
+{
+    for (uint32_t t = 0; t < pack->n_tiers; t++)
+        for (uint32_t i = 0; i < pack->model.n_layers; i++) {
+            const struct rt_layer *l = &pack->layers[i];
+            uint32_t qk = pack->tiers[t].dims[i].qk;
+            if ((l->q_norm || l->k_norm) && qk != pack->model.head_pad)
+                return ert_fail(err, ERT_E_FORMAT,
+                                "%s: section META, tiers[%u].dims[%u].qk is %u, but the layer has "
+                                "Q_NORM or K_NORM, which need all %u; %s",
+                                pack->path, t, i, qk, pack->model.head_pad, PACK_REMEDY);
+        }
+    return 0;
+}
+
 static int read_records(struct reader *r)
 {
     int rc = 0;
@@ -361,6 +405,8 @@ static int read_records(struct reader *r)
         rc = check_complete(r->pack, r->err);
     if (!rc)
         rc = check_compensators(r->pack, r->err);
+    if (!rc)
+        rc = check_whole_heads(r->pack, r->err);
     if (!rc && r->pack->model.tied)
         r->pack->head = r->pack->embed;
     return rc;
@@ -370,7 +416,9 @@ int rt_pack_read_tensors(struct rt_pack *pack, const uint8_t *records, size_t si
                          struct ert_error *err)
 {
     size_t n = size / sizeof(struct pack_tensor);
-    size_t most = 3 + (size_t)pack->model.n_layers * (10 + 4 * (size_t)pack->n_tiers);
+    enum { OF_THE_MODEL = 4, OF_A_LAYER = 15, OF_A_TIER = 4 };
+    size_t per_layer = OF_A_LAYER + OF_A_TIER * (size_t)pack->n_tiers;
+    size_t most = OF_THE_MODEL + pack->model.n_layers * per_layer;
     if (size % sizeof(struct pack_tensor) || n > most)
         return ert_fail(
             err, ERT_E_FORMAT,

@@ -17,7 +17,9 @@ LIMIT_KB = 400 * 1024
 SHAPES = {
     "nested": dict(),
     "padded": dict(n_embd=80, head_dim=8, n_ff=172, tied=True, tokenizer="llama", outliers=False),
-    "h-only": dict(kind="h-only", n_layers=1),
+    "h-only": dict(kind="h-only", n_layers=1, biases=True, rope_factors=True),
+    "qwen3": dict(n_layers=1, head_norms=True, biases=True, rope_factors=True,
+                  tiers=[(192, 64, 64), (64, 64, 32)]),
     "f32": dict(kind="f32", n_embd=64, head_dim=8, n_ff=96, n_layers=1),
 }
 # What to do about it: a verb, or what was expected instead.
@@ -114,6 +116,10 @@ def test_damaged_h_only_packs():
 
 def test_damaged_f32_packs():
     check("f32")
+
+
+def test_damaged_packs_with_biases_and_norms_of_heads():
+    check("qwen3")
 
 
 def test_files_that_are_no_packs():

@@ -15,11 +15,13 @@ from tools.packtool.damage import KINDS_OF_DAMAGE
 f32 = np.float32
 folder = pathlib.Path(tempfile.mkdtemp(prefix="edgert-packtool-"))
 SHAPES = {
-    "nested": dict(),
+    "nested": dict(biases=True, rope_factors=True),
     "padded": dict(n_embd=80, head_dim=8, n_ff=172, n_heads=6, n_kv_heads=2, tied=True),
     "bare": dict(outliers=False, extras=False, l_resident=(), n_layers=1),
     "h-only": dict(kind="h-only"),
     "f32": dict(kind="f32", n_embd=64, head_dim=8, n_ff=172, n_heads=8, n_kv_heads=4, tied=True),
+    "f32 qwen": dict(kind="f32", n_embd=64, head_dim=8, n_ff=172, n_heads=8, n_kv_heads=4, tied=True,
+                     biases=True, head_norms=True, rope_factors=True),
 }
 
 
@@ -211,7 +213,11 @@ def test_tokens_see_only_those_before_them():
 
 def test_f32_forward_equals_the_textbook_in_doubles():
     """Matrices as plain arrays, RoPE as complex numbers, attention as one masked product."""
-    pack = packtool.read_pack(made("f32"))
+    for shape in ("f32", "f32 qwen"):
+        check_against_the_textbook(packtool.read_pack(made(shape)))
+
+
+def check_against_the_textbook(pack):
     m, ids = pack.model, np.array([3, 150, 9, 9, 77])
     n, half, per_kv = len(ids), m["head_dim"] // 2, m["n_heads"] // m["n_kv_heads"]
     head_pad = layout.pad(m["head_dim"])
@@ -222,6 +228,21 @@ def test_f32_forward_equals_the_textbook_in_doubles():
     def vec(role, layer=layout.NO_LAYER):
         return np.frombuffer(pack.tensor(role, layer).data, "<f4").astype(float)[:m["n_embd"]]
 
+    def per_head(role, layer, count, without):
+        """[count][head_dim] of a vector by head, the KV heads' repeated; `without` if there is none."""
+        t = pack.tensor(role, layer)
+        if t is None:
+            return without
+        v = np.frombuffer(t.data, "<f4").astype(float).reshape(-1, head_pad)[:, :m["head_dim"]]
+        return np.repeat(v, count // len(v), 0)
+
+    def normed(v, role, layer):
+        w = per_head(role, layer, v.shape[1], None)
+        return v if w is None else v / np.sqrt((v * v).mean(axis=2, keepdims=True) + m["rms_eps"]) * w
+
+    factors = pack.tensor("ROPE_FACTORS")
+    factors = np.ones(half) if factors is None else np.frombuffer(factors.data, "<f4").astype(float)
+
     def norm(x, w):
         return x / np.sqrt((x * x).mean(axis=1, keepdims=True) + m["rms_eps"]) * w
 
@@ -230,7 +251,7 @@ def test_f32_forward_equals_the_textbook_in_doubles():
 
     def turned(v, order):
         z = v[..., 0::2] + 1j * v[..., 1::2]
-        z = z * np.exp(1j * np.arange(n)[:, None, None] * m["rope_theta"] ** (-2.0 * order / m["head_dim"]))
+        z = z * np.exp(1j * np.arange(n)[:, None, None] * m["rope_theta"] ** (-2.0 * order / m["head_dim"]) / factors[order])
         return np.stack([z.real, z.imag], axis=-1).reshape(v.shape)
 
     x = plain("EMBED")[ids]
@@ -238,9 +259,11 @@ def test_f32_forward_equals_the_textbook_in_doubles():
         order = np.frombuffer(pack.tensor("PAIRS", layer).data, "<u2").reshape(m["n_kv_heads"], -1)[:, :half]
         a = norm(x, vec("NORM_ATTN", layer))
         # a padded head of 8 is one block of 32: block order is head order
-        q = turned(np.einsum("hde,te->thd", by_head(plain("Q", layer), m["n_heads"]), a), np.repeat(order, per_kv, 0))
-        k = turned(np.einsum("hde,te->thd", by_head(plain("K", layer), m["n_kv_heads"]), a), order)
-        v = np.einsum("hde,te->thd", by_head(plain("V", layer), m["n_kv_heads"]), a)
+        q, k, v = (np.einsum("hde,te->thd", by_head(plain(role, layer), count), a)
+                   + per_head(role + "_BIAS", layer, count, 0)
+                   for role, count in (("Q", m["n_heads"]), ("K", m["n_kv_heads"]), ("V", m["n_kv_heads"])))
+        q = turned(normed(q, "Q_NORM", layer), np.repeat(order, per_kv, 0))
+        k = turned(normed(k, "K_NORM", layer), order)
         k, v = np.repeat(k, per_kv, 1), np.repeat(v, per_kv, 1)
         score = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(m["head_dim"])
         score[:, np.triu_indices(n, 1)[0], np.triu_indices(n, 1)[1]] = -np.inf

@@ -17,11 +17,15 @@ driver = tap.build / "tests/runtime/drive_forward"
 TOKENS = 40
 
 # Shapes: each truncates mlp, qk and vo in its tiers, with biases, compensators, outlier groups and
-# matrices kept at 8 bits; widths that need padding; grouped queries; tied and untied heads.
+# matrices kept at 8 bits; widths that need padding; grouped queries; tied and untied heads; biases of
+# Q, K and V, norms of their heads, scaled RoPE.
 SHAPES = {
     "gqa": dict(),
     "tied": dict(tied=True, n_heads=3, n_kv_heads=3, n_layers=3, l_resident=("DOWN",)),
     "padded": dict(n_embd=72, n_ff=172, head_dim=40, n_heads=6, n_kv_heads=1, n_vocab=133),
+    "qwen2": dict(biases=True, rope_factors=True, n_heads=6, n_kv_heads=2, head_dim=72),
+    "qwen3": dict(biases=True, head_norms=True, rope_factors=True, head_dim=40,
+                  tiers=[(192, 64, 64), (128, 64, 64), (96, 64, 32)]),
     "plain": dict(extras=False, outliers=False, l_resident=(), head_dim=96, n_layers=1),
 }
 
@@ -165,10 +169,10 @@ def test_promotion_and_demotion_at_one_token_cancel():
 
 def test_bits_do_not_depend_on_threads_or_chunks():
     need_packtool()
-    for name in ("gqa", "padded"):
+    for name in ("gqa", "padded", "qwen3"):
         path = pack_of(name)
         ids = ids_of(path, 70)
-        for p in ("w8a8", "w4a16-r70", "w8a8-r80"):
+        for p in ("w8a8", "w4a16-r80", "w8a8-r90"):
             first = run(path, [(0, p)], ids)
             for threads, chunk in ((2, 64), (3, 64), (1, 1), (2, 7), (3, 1)):
                 assert_same_bits(first, run(path, [(0, p)], ids, threads, chunk), f"{name} {p} {threads} {chunk}")
@@ -190,7 +194,7 @@ def test_every_point_is_near_numpy():
 
 def test_f32_is_near_numpy():
     need_packtool()
-    for name in ("gqa", "tied", "padded"):
+    for name in ("gqa", "tied", "padded", "qwen2", "qwen3"):
         path = pack_of(name, kind="f32")
         ids = ids_of(path)
         for tier, percent in enumerate(percents(path)):

@@ -346,7 +346,7 @@ def lies_about(record, model, n_tiers, region):
     wide = (2**31, 2**32 - 16, 2**32 - 32, 2**32 - 1)
     far = (2**63, 2**64 - 64, layout.pad(region, 64), layout.pad(region, 64) + 2**32)
     size = record[DATA_SIZE]
-    lies = [(ROLE, x) for x in (0, 18, 2**32 - 1)]
+    lies = [(ROLE, x) for x in (0, len(layout.ROLES) + 1, 2**32 - 1)]
     lies += [(LAYER, x) for x in (model["n_layers"], 2**31, 2**32 - 2)]
     lies += [(TIER, x) for x in (n_tiers, 2**32 - 1)]
     lies += [(KIND, x) for x in (0, 1, 2, 3, 4, 2**32 - 1) if x != record[KIND]]
@@ -397,7 +397,7 @@ def tensor_record_bits(v, rng):
 def tensor_missing(v, rng):
     records = v.records()
     gone = records.pop(int(rng.integers(len(records))))
-    return v.with_records(records), layout.ROLES[gone[ROLE] - 1] not in ("ATTN_BIAS", "MLP_BIAS")
+    return v.with_records(records), layout.ROLES[gone[ROLE] - 1] not in ("ATTN_BIAS", "MLP_BIAS") + layout.OPTIONAL
 
 
 @kind_of_damage
@@ -423,6 +423,32 @@ def sizes_agree_on_a_lie(v, rng):
     sections = dict(v.sections) | {META: json.dumps(meta).encode(),
                                    TENSORS: b"".join(RECORD.pack(*r) for r in records)}
     return bytes(layout.join_sections(list(sections.items()))), True
+
+
+@kind_of_damage
+def head_norm_at_a_cut_tier(v, rng):
+    """A bias of K that calls itself a norm of whole heads, where a tier cuts them; or one of Q, which is longer."""
+    records = v.records()
+    names = [layout.ROLES[r[ROLE] - 1] for r in records]
+    of = [i for i, name in enumerate(names) if name in ("Q_BIAS", "K_BIAS")]
+    if not of:
+        return tensor_missing(v, rng)
+    i = pick(rng, of)
+    records[i][ROLE] = layout.ROLE_ID[pick(rng, ["Q_NORM", "K_NORM"])]
+    whole = layout.pad(v.pack.model["head_dim"])
+    cut = any(row["qk"] != whole for tier in v.pack.meta["tiers"] for row in tier["dims"])
+    return v.with_records(records), cut or names[i] == "Q_BIAS" and records[i][COLS] != whole * v.pack.model["n_kv_heads"]
+
+
+@kind_of_damage
+def rope_factor_odd(v, rng):
+    """No frequency can be divided by these."""
+    raw, found = bytearray(v.sections[PLANES_H]), [r for r in v.records() if layout.ROLES[r[ROLE] - 1] == "ROPE_FACTORS"]
+    if not found:
+        return tensor_missing(v, rng)
+    at = found[0][DATA_OFF] + 4 * int(rng.integers(v.pack.model["head_dim"] // 2))
+    struct.pack_into("<f", raw, at, pick(rng, [0.0, -1.0, float("nan"), float("inf"), -0.0]))
+    return v.with_section(PLANES_H, bytes(raw)), True
 
 
 # ---- planes --------------------------------------------------------------------------------------

@@ -23,9 +23,11 @@ class Maker:
     def put(self, t):
         self.tensors[t.role, t.layer, t.tier] = t
 
-    def vector(self, role, true, layer=NO_LAYER, tier=0, mean=1.0, spread=0.2):
-        v = np.zeros(layout.pad(true), "<f4")
-        v[:true] = mean + spread * self.rng.standard_normal(true)
+    def vector(self, role, true, layer=NO_LAYER, tier=0, mean=1.0, spread=0.2, size=None):
+        """true: how many leading values are true, or bool[size]."""
+        real = np.arange(size or layout.pad(true)) < true if np.isscalar(true) else true
+        v = np.zeros(len(real), "<f4")
+        v[real] = mean + spread * self.rng.standard_normal(np.count_nonzero(real))
         self.put(Tensor(role, layer, tier, VECTOR, 1, len(v), data=v.tobytes()))
 
     def pairs(self, layer, n_kv_heads, head_dim):
@@ -125,6 +127,19 @@ def make_layer(make, model, layer, dims):
     make.matrix("DOWN", embd, dims["mlp"], m["n_embd"], m["n_ff"], layer, 0, panels())
 
 
+def make_options(make, model, layer, dims, biases, head_norms):
+    """Biases of Q, K and V, norms of the heads of Q and K."""
+    head, n_kv = layout.pad(model["head_dim"]), model["n_kv_heads"]
+    kv = np.tile(np.arange(head) < model["head_dim"], n_kv)
+    if biases:
+        make.vector("Q_BIAS", head_rows(model["n_heads"], dims["qk"], model["head_dim"]), layer, mean=0.0, spread=1.0)
+        make.vector("K_BIAS", kv, layer, mean=0.0, spread=1.0)
+        make.vector("V_BIAS", kv, layer, mean=0.0, spread=1.0)
+    if head_norms:
+        make.vector("Q_NORM", kv, layer)
+        make.vector("K_NORM", kv, layer)
+
+
 def make_extras(make, model, layer, tier):
     """Of a tier: a bias each, a compensator in even layers."""
     embd, rank = layout.pad(model["n_embd"]), GROUP
@@ -155,11 +170,12 @@ def make_vocab(n_vocab, tokenizer):
 
 def random_pack(seed, kind="nested", n_layers=2, n_embd=96, n_heads=4, n_kv_heads=2, head_dim=64, n_ff=192,
                 n_vocab=200, n_ctx=256, tied=False, tiers=None, extras=True, outliers=True,
-                l_resident=("EMBED", "K"), tokenizer="gpt2"):
+                l_resident=("EMBED", "K"), tokenizer="gpt2", biases=False, head_norms=False, rope_factors=False):
     """A Pack. tiers: per tier (mlp, qk, vo) or a list of them per layer, None for a set that cuts every
-    kind of width; extras: biases and compensators on all tiers but the first."""
-    model = {"arch": "llama", "n_layers": n_layers, "n_embd": n_embd, "n_heads": n_heads,
-             "n_kv_heads": n_kv_heads, "head_dim": head_dim, "n_ff": n_ff, "n_vocab": n_vocab,
+    kind of width; extras: biases and compensators on all tiers but the first. head_norms ask for tiers of
+    whole heads."""
+    model = {"arch": "qwen3" if head_norms else "qwen2" if biases else "llama", "n_layers": n_layers, "n_embd": n_embd,
+             "n_heads": n_heads, "n_kv_heads": n_kv_heads, "head_dim": head_dim, "n_ff": n_ff, "n_vocab": n_vocab,
              "n_ctx": n_ctx, "rope_theta": 10000.0, "rms_eps": 1e-05, "tied": tied}
     tiers = tiers_meta(tiers or default_tiers(n_layers, n_ff, head_dim), n_layers)
     make = Maker(seed, kind, outliers and kind != "f32", l_resident if kind != "f32" else ())
@@ -168,8 +184,11 @@ def random_pack(seed, kind="nested", n_layers=2, n_embd=96, n_heads=4, n_kv_head
     if not tied:
         make.matrix("HEAD", vocab_rows, embd, n_vocab, n_embd)
     make.vector("NORM_FINAL", n_embd)
+    if rope_factors:
+        make.vector("ROPE_FACTORS", head_dim // 2, mean=4.0, spread=0.8, size=layout.pad(head_dim) // 2)
     for layer in range(n_layers):
         make_layer(make, model, layer, tiers[0]["dims"][layer])
+        make_options(make, model, layer, tiers[0]["dims"][layer], biases, head_norms)
         for tier in range(1, len(tiers)) if extras else ():
             make_extras(make, model, layer, tier)
     meta = {"name": f"random-{seed}", "kind": kind, "model": model, "tiers": tiers,

@@ -16,9 +16,12 @@ def rmsnorm(x, w, n_embd, eps):
     return x / np.sqrt(mean + f32(eps))[:, None] * w
 
 
-def rotate(x, pairs, head_dim, theta):
-    """x f32[n][heads][dims], pairs u16[heads][dims / 2]: token t turned by its position t."""
+def rotate(x, pairs, head_dim, theta, factors):
+    """x f32[n][heads][dims], pairs u16[heads][dims / 2]: token t turned by its position t. factors: f32[...]
+    or None."""
     angle_per_step = float(theta) ** (-2.0 * pairs.astype(np.float64) / head_dim)
+    if factors is not None:
+        angle_per_step = angle_per_step / factors.astype(np.float64)[pairs]
     angle = np.arange(len(x))[:, None, None] * angle_per_step[None]
     cos, sin = np.cos(angle).astype(f32), np.sin(angle).astype(f32)
     even, odd = x[..., 0::2], x[..., 1::2]
@@ -86,31 +89,43 @@ class Forward:
         y = rmsnorm(x, self.vector(role, layer), self.model["n_embd"], self.model["rms_eps"])
         return y * self.nudge
 
-    def per_kv_head(self, a, w, rotation=None):
+    def head_norm(self, x, role, layer):
+        """x f32[n][heads][head_pad], each head by the weights of its KV head."""
+        w, m = self.vector(role, layer), self.model
+        if w is None:
+            return x
+        w = np.repeat(w.reshape(m["n_kv_heads"], -1), x.shape[1] // m["n_kv_heads"], axis=0)
+        each = (rmsnorm(x[:, h], w[h], m["head_dim"], m["rms_eps"]) for h in range(x.shape[1]))
+        return np.stack(list(each), axis=1) * self.nudge
+
+    def per_kv_head(self, a, layer, role, rotation=None):
         """K or V of all tokens at full width, as cached: [n][kv][head_pad]."""
-        n_kv = self.model["n_kv_heads"]
+        w, bias, n_kv = self.matrix(role, layer), self.vector(role + "_BIAS", layer), self.model["n_kv_heads"]
         out = np.empty((len(a), n_kv, self.head_pad), f32)
         for bits, _, at in self.runs:
             y = matrix.product(w, a[at], n_kv * self.head_pad, self.embd, *bits)
-            out[at] = y.reshape(len(at), n_kv, self.head_pad)
+            out[at] = (y if bias is None else y + bias).reshape(len(at), n_kv, self.head_pad)
         return (rotation(out) if rotation else out).astype(self.cache_type).astype(f32)
 
     def attention(self, x, layer):
         m, n_heads = self.model, self.model["n_heads"]
         a = self.norm(x, "NORM_ATTN", layer)
         order = np.frombuffer(self.pack.tensor("PAIRS", layer).data, "<u2").reshape(m["n_kv_heads"], -1)
-        turn = lambda v, pairs: rotate(v, pairs, m["head_dim"], m["rope_theta"])
-        keys = self.per_kv_head(a, self.matrix("K", layer), lambda k: turn(k, order))
-        values = self.per_kv_head(a, self.matrix("V", layer))
+        turn = lambda v, pairs: rotate(v, pairs, m["head_dim"], m["rope_theta"], self.vector("ROPE_FACTORS"))
+        keys = self.per_kv_head(a, layer, "K", lambda k: turn(self.head_norm(k, "K_NORM", layer), order))
+        values = self.per_kv_head(a, layer, "V")
+        q_bias = self.vector("Q_BIAS", layer)
         w_q, w_o = self.matrix("Q", layer), self.matrix("O", layer)
         q_order = np.repeat(order, n_heads // m["n_kv_heads"], axis=0)
         out = np.empty_like(x)
         for bits, tier, at in self.runs:
             dims = self.pack.dims(tier, layer)
             q = matrix.product(w_q, a[at], n_heads * dims["qk"], self.embd, *bits)
+            if q_bias is not None:
+                q = q + q_bias[:n_heads * dims["qk"]]
             everywhere = np.zeros((len(x), n_heads, dims["qk"]), f32)
             everywhere[at] = blocks_to_heads(q, n_heads)
-            q = turn(everywhere, q_order[:, :dims["qk"] // 2])
+            q = turn(self.head_norm(everywhere, "Q_NORM", layer), q_order[:, :dims["qk"] // 2])
             mixed = np.stack([attend(q[t], keys[:t + 1], values[:t + 1, :, :dims["vo"]], m["head_dim"])
                               for t in at])
             out[at] = matrix.product(w_o, heads_to_blocks(mixed), self.embd, n_heads * dims["vo"], *bits)

@@ -10,13 +10,15 @@ def stored_shape(pack, role, tier, layer):
     """(rows, cols) a tier reads of a block matrix; None for a role that no tier cuts."""
     m, dims = pack.model, pack.dims(tier, layer)
     embd = layout.pad(m["n_embd"])
-    return {"Q": (m["n_heads"] * dims["qk"], embd), "O": (embd, m["n_heads"] * dims["vo"]),
+    return {"Q": (m["n_heads"] * dims["qk"], embd), "Q_BIAS": (1, m["n_heads"] * dims["qk"]), "O": (embd, m["n_heads"] * dims["vo"]),
             "GATE": (dims["mlp"], embd), "UP": (dims["mlp"], embd),
             "DOWN": (embd, dims["mlp"])}.get(role)
 
 
 def cut(t, rows, cols):
-    """The first rows and columns of a matrix, as a Tensor of its own."""
+    """The first rows and columns of a matrix or values of a vector, as a Tensor of its own."""
+    if t.kind == layout.VECTOR:
+        return dataclasses.replace(t, cols=cols, data=t.data[:4 * cols])
     tiles, groups = rows // TILE, cols // GROUP - t.outlier_groups
     keep = lambda blocks: layout.to_panels(blocks[:tiles, :groups], t.panel_groups)
     return dataclasses.replace(
