@@ -93,7 +93,7 @@ struct matrix_job {
     uint8_t *data, *l, *pairs, *outlier;
     float *scratch; /* per worker */
     size_t scratch_floats;
-    struct var_grid *grids; /* per worker, [cols / 32] */
+    float *quantizing; /* per worker, var_quantize_scratch(cols) */
     _Atomic(uint32_t)
         bad_row; /* the lowest row with a weight that is no number; UINT32_MAX = none */
 };
@@ -105,7 +105,7 @@ static void note_bad_row(struct matrix_job *job, uint32_t row)
         continue;
 }
 
-static void fill_tile(struct matrix_job *job, uint32_t tile, float *scratch, struct var_grid *grids)
+static void fill_tile(struct matrix_job *job, uint32_t tile, float *scratch, float *quantizing)
 {
     const struct pack_tensor *r = &job->planned->record;
     float *w = scratch;
@@ -129,10 +129,11 @@ static void fill_tile(struct matrix_job *job, uint32_t tile, float *scratch, str
         .n_tiles = r->rows / PACK_TILE,
         .tile = tile,
         .n_groups = groups - r->outlier_groups,
-        .grids = grids,
+        .eight_bits = r->flags & PACK_FLAG_L_RESIDENT,
+        .scratch = quantizing,
     };
     if (r->kind == PACK_NESTED)
-        var_quantize_tile(&t, w, r->cols);
+        var_quantize_tile(&t, w, r->cols, NULL);
     else
         var_store_f32_tile(&t, w, r->cols);
 }
@@ -143,7 +144,7 @@ static void fill_tiles(void *ctx, unsigned worker, unsigned n)
     uint32_t n_tiles = job->planned->record.rows / PACK_TILE;
     for (uint32_t tile = worker; tile < n_tiles; tile += n)
         fill_tile(job, tile, job->scratch + worker * job->scratch_floats,
-                  job->grids + (size_t)worker * (job->planned->record.cols / PACK_GROUP));
+                  job->quantizing + worker * var_quantize_scratch(job->planned->record.cols));
 }
 
 static int allocate_matrix(struct matrix_job *job, unsigned workers)
@@ -155,8 +156,8 @@ static int allocate_matrix(struct matrix_job *job, unsigned workers)
     job->scratch_floats = (size_t)PACK_TILE * r->cols + (p->tensor ? p->tensor->cols : 0);
     job->data = calloc(1, r->data_size + 1);
     job->scratch = malloc(workers * job->scratch_floats * sizeof *job->scratch);
-    job->grids = malloc((size_t)workers * (r->cols / PACK_GROUP) * sizeof *job->grids);
-    bool ok = job->data && job->scratch && job->grids;
+    job->quantizing = malloc(workers * var_quantize_scratch(r->cols) * sizeof *job->quantizing);
+    bool ok = job->data && job->scratch && job->quantizing;
     if (nested && ok)
         ok = (job->pairs = calloc(tiles, PACK_PAIRS)) != NULL;
     if (r->outlier_groups && ok)
@@ -173,7 +174,7 @@ static void release_matrix(struct matrix_job *job)
     free(job->pairs);
     free(job->outlier);
     free(job->scratch);
-    free(job->grids);
+    free(job->quantizing);
 }
 
 /* Where the planes begin in the file. */

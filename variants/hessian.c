@@ -1,0 +1,134 @@
+#include "variants/hessian.h"
+
+#include <lapacke.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "variants/blas.h"
+
+#define DAMPING 0.01 /* of the mean of the diagonal, as in GPTQ */
+
+static double gram_at(const struct var_hessian_config *c, uint32_t row, uint32_t col)
+{
+    int64_t i = c->cols ? c->cols[row] : row < c->width ? (int64_t)row : -1;
+    int64_t j = c->cols ? c->cols[col] : col < c->width ? (int64_t)col : -1;
+    return i < 0 || j < 0 ? 0 : (double)c->gram[(size_t)i * c->width + (size_t)j];
+}
+
+/* What is added to the diagonal; 1 where all inputs are 0 and nothing matters. */
+static double damping(const struct var_hessian_config *c)
+{
+    double sum = 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n; i++) {
+        double x = gram_at(c, i, i);
+        sum += x;
+        n += x > 0;
+    }
+    return n > 0 ? DAMPING * sum / n : 1;
+}
+
+/* The slice's part of H into s->gram and, in double, into a. False if it holds no numbers. */
+static bool gather(const struct var_hessian_config *c, const struct var_slice *s, double damp,
+                   double *a)
+{
+    bool finite = true;
+    for (uint32_t i = 0; i < s->n; i++)
+        for (uint32_t j = 0; j < s->n; j++) {
+            size_t at = (size_t)i * s->n + j;
+            a[at] = gram_at(c, s->from + i, s->from + j) + (i == j ? damp : 0);
+            s->gram[at] = (float)a[at];
+            finite &= isfinite(a[at]) != 0;
+        }
+    return finite;
+}
+
+/* From H in a: its Cholesky factor, the inverse from that, the inverse's factor. Rows of a
+ * symmetric matrix are its columns: lower by columns is upper by rows. One thread, because the last
+ * bits depend on how many there are. */
+static int factorize(const struct var_slice *s, double *a)
+{
+    var_blas_use_callers_thread();
+    lapack_int n = (lapack_int)s->n;
+    if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, a, n) ||
+        LAPACKE_dpotri_work(LAPACK_COL_MAJOR, 'L', n, a, n) ||
+        LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, a, n))
+        return -1;
+    for (uint32_t i = 0; i < s->n; i++)
+        for (uint32_t j = 0; j < s->n; j++) {
+            size_t at = (size_t)i * s->n + j;
+            s->feed[at] = j < i ? 0 : (float)a[at];
+        }
+    return 0;
+}
+
+static int fill_slice(const struct var_hessian_config *c, const struct var_slice *s, double damp,
+                      struct ert_error *err)
+{
+    double *a = malloc((size_t)s->n * s->n * sizeof *a);
+    if (!a)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for the moments of %u columns", s->n);
+    int rc = gather(c, s, damp, a) ? factorize(s, a) : -1;
+    free(a);
+    if (rc)
+        return ert_fail(
+            err, ERT_E_CHECK,
+            "the moments of %u columns have no Cholesky factor: the source's activations "
+            "are no finite numbers; the model is broken or not supported",
+            s->n);
+    return 0;
+}
+
+/* Slices between the ends, and room for their matrices. */
+static int cut(struct var_hessian *h, const struct var_hessian_config *c)
+{
+    h->n = c->n;
+    h->slices = calloc((size_t)c->n_ends + 1, sizeof *h->slices);
+    if (!h->slices)
+        return -1;
+    uint32_t from = 0;
+    size_t room = 0;
+    for (uint32_t i = 0; i <= c->n_ends; i++) {
+        uint32_t end = i < c->n_ends ? c->ends[i] : c->n;
+        if (end <= from || end > c->n)
+            continue;
+        h->slices[h->n_slices++] = (struct var_slice){.from = from, .n = end - from};
+        room += 2 * (size_t)(end - from) * (end - from);
+        from = end;
+    }
+    h->memory = malloc(room * sizeof *h->memory);
+    float *at = h->memory;
+    for (uint32_t i = 0; i < h->n_slices && at; i++) {
+        struct var_slice *s = &h->slices[i];
+        s->gram = at;
+        s->feed = at + (size_t)s->n * s->n;
+        at += 2 * (size_t)s->n * s->n;
+    }
+    return h->memory ? 0 : -1;
+}
+
+int var_hessian_make(struct var_hessian **h, const struct var_hessian_config *config,
+                     struct ert_error *err)
+{
+    *h = calloc(1, sizeof **h);
+    int rc = 0;
+    if (!*h || cut(*h, config))
+        rc = ert_fail(err, ERT_E_NOMEM, "no memory for the moments of %u columns", config->n);
+    double damp = rc ? 0 : damping(config);
+    for (uint32_t i = 0; !rc && i < (*h)->n_slices; i++)
+        rc = fill_slice(config, &(*h)->slices[i], damp, err);
+    if (rc) {
+        var_hessian_free(*h);
+        *h = NULL;
+    }
+    return rc;
+}
+
+void var_hessian_free(struct var_hessian *h)
+{
+    if (!h)
+        return;
+    free(h->slices);
+    free(h->memory);
+    free(h);
+}
