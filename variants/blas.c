@@ -22,7 +22,7 @@ void var_blas_use_callers_thread(void)
 
 /* Several threads may call the variant built on pthreads at once; the serial one has no locks, and
  * the one built on OpenMP would start a team of its own in each. */
-static unsigned callers(const struct rt_team *team)
+unsigned var_blas_callers(const struct rt_team *team)
 {
     return openblas_get_parallel() == OPENBLAS_THREAD ? rt_team_size(team) : 1;
 }
@@ -64,18 +64,18 @@ void var_blas_product(struct rt_team *team, const struct var_view *x, const stru
                       const struct var_view *y, bool add)
 {
     struct product p = {x, w, y, CblasNoTrans, CblasTrans, x->cols, add ? 1 : 0, false, 0};
-    rt_team_run(team, callers(team), multiply_shares, &p);
+    rt_team_run(team, var_blas_callers(team), multiply_shares, &p);
 }
 
 void var_blas_correlate(struct rt_team *team, const struct var_view *a, const struct var_view *b,
                         const struct var_view *c)
 {
     struct product p = {a, b, c, CblasTrans, CblasNoTrans, a->rows, 1, false, 0};
-    rt_team_run(team, callers(team), multiply_shares, &p);
+    rt_team_run(team, var_blas_callers(team), multiply_shares, &p);
 }
 
 void var_blas_gram(struct rt_team *team, const struct var_view *a, const struct var_view *c)
 {
     struct product p = {a, a, c, CblasTrans, CblasNoTrans, a->rows, 1, true, 0};
-    rt_team_run(team, callers(team), multiply_shares, &p);
+    rt_team_run(team, var_blas_callers(team), multiply_shares, &p);
 }

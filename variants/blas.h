@@ -18,6 +18,10 @@ struct var_view {
  * starts to work; calling it again does no harm. */
 void var_blas_use_callers_thread(void);
 
+/* How many of the team may call OpenBLAS at the same time: one where it has no locks or threads of
+ * its own that it would start in each. */
+unsigned var_blas_callers(const struct rt_team *team);
+
 /* y = x w^T, or y += x w^T: x [n][k], w [rows][k], y [n][rows]. */
 void var_blas_product(struct rt_team *team, const struct var_view *x, const struct var_view *w,
                       const struct var_view *y, bool add);

@@ -1,5 +1,6 @@
 /* moments: what the products of each layer read, averaged over calibration text. The source runs in
- * FP32 one layer at a time, so that a model larger than memory can be watched. */
+ * FP32 one layer at a time (variants/stream.h), so that a model larger than memory can be watched.
+ */
 #ifndef VAR_MOMENTS_H
 #define VAR_MOMENTS_H
 
@@ -12,10 +13,12 @@ enum var_input {
     VAR_IN_MIXED, /* [n_heads * head_dim], attention's output: O */
     VAR_IN_MLP,   /* [n_embd], after the norm: GATE, UP */
     VAR_IN_GATED, /* [n_ff], silu(gate) * up: DOWN */
+    VAR_IN_HEAD,  /* [n_embd], after the final norm: HEAD; the model's, not a layer's */
     VAR_N_INPUTS
 };
 
-/* Averages over the tokens of one layer's inputs, in the source's order of channels. */
+/* Averages over the tokens of one layer's inputs (or of the model's own one), in the source's order
+ * of channels. What was not asked for is NULL, its width 0. */
 struct var_moments {
     uint64_t tokens;
     uint32_t width[VAR_N_INPUTS];
@@ -23,5 +26,18 @@ struct var_moments {
     float *gram[VAR_N_INPUTS]; /* E[x x^T], [width][width], symmetric, both triangles */
     float *cross;              /* E[gated mlp^T], [n_ff][n_embd] */
 };
+
+/* What to average. */
+enum {
+    VAR_OF_LAYER = 1 << VAR_IN_ATTN | 1 << VAR_IN_MIXED | 1 << VAR_IN_MLP | 1 << VAR_IN_GATED,
+    VAR_OF_MODEL = 1 << VAR_IN_HEAD,
+    VAR_CROSS = 1 << VAR_N_INPUTS, /* needs VAR_IN_MLP and VAR_IN_GATED */
+};
+
+/* Room for the inputs in `wanted`, all of it zero; ERT_E_NOMEM leaves nothing. Release after use.
+ */
+int var_moments_init(struct var_moments *m, const struct rt_model *model, unsigned wanted,
+                     struct ert_error *err);
+void var_moments_release(struct var_moments *m);
 
 #endif
