@@ -66,6 +66,17 @@ static void product(const struct rt_forward *f, const struct rt_matrix *m,
 
 /* ---- embedding ----------------------------------------------------------------------------- */
 
+/* Which of the sequences a column belongs to, and its token's position there. */
+static uint32_t sequence_of(const struct rt_forward *f, uint32_t col)
+{
+    return f->step.side_by_side ? col : 0;
+}
+
+static uint32_t position_of(const struct rt_forward *f, uint32_t col)
+{
+    return f->step.position + (f->step.side_by_side ? 0 : col);
+}
+
 /* x = the token's row, zero in the padding (whose stored weights may be anything); turn = cosine
  * and sine of its position times every frequency. In double, so that position 100,000 is as exact
  * as position 1. */
@@ -78,7 +89,7 @@ static void embed(struct rt_forward *f, uint32_t col)
     memset(x + m->n_embd, 0, (m->n_embd_pad - m->n_embd) * sizeof *x);
     float *turn = f->turn + (size_t)col * half * 2;
     for (uint32_t i = 0; i < half; i++) {
-        double angle = (f->step.position + col) * f->frequency[i];
+        double angle = position_of(f, col) * f->frequency[i];
         turn[2 * i] = (float)cos(angle);
         turn[2 * i + 1] = (float)sin(angle);
     }
@@ -100,11 +111,12 @@ static void rotate(const struct rt_forward *f, float *head, uint32_t dims, const
     }
 }
 
-static size_t cache_index(const struct rt_forward *f, uint32_t layer, uint32_t group,
-                          uint32_t position)
+static size_t cache_index(const struct rt_forward *f, uint32_t sequence, uint32_t layer,
+                          uint32_t group, uint32_t position)
 {
     const struct rt_model *m = &f->pack->model;
-    size_t row = ((size_t)layer * m->n_kv_heads + group) * f->cache.n_ctx + position;
+    size_t head = ((size_t)sequence * m->n_layers + layer) * m->n_kv_heads + group;
+    size_t row = head * f->cache.n_ctx + position;
     return row * m->head_pad * f->cache.element;
 }
 
@@ -142,7 +154,7 @@ static void fill_cache(struct rt_forward *f, uint32_t layer, struct place at)
     for (uint32_t task = at.worker; task < m->n_kv_heads * f->step.n_cols; task += at.n) {
         uint32_t col = task / m->n_kv_heads, group = task % m->n_kv_heads;
         size_t head = ((size_t)col * m->n_kv_heads + group) * m->head_pad;
-        size_t to = cache_index(f, layer, group, f->step.position + col);
+        size_t to = cache_index(f, sequence_of(f, col), layer, group, position_of(f, col));
         const struct rt_layer *l = &f->pack->layers[layer];
         if (l->k_bias)
             add(f->k + head, l->k_bias + (size_t)group * m->head_pad, m->head_pad);
@@ -186,8 +198,8 @@ static void attend(struct rt_forward *f, uint32_t layer, uint32_t head, uint32_t
     const struct rt_model *m = &f->pack->model;
     const struct rt_dims *d = &f->step.tier->dims[layer];
     bool f16 = f->cache.element == sizeof(uint16_t);
-    uint32_t group = head / (m->n_heads / m->n_kv_heads), n = f->step.position + col + 1;
-    size_t keys = cache_index(f, layer, group, 0);
+    uint32_t group = head / (m->n_heads / m->n_kv_heads), n = position_of(f, col) + 1;
+    size_t keys = cache_index(f, sequence_of(f, col), layer, group, 0);
     float *own = f->head + (size_t)worker * m->head_pad;
     float *scores = f->scores + (size_t)worker * f->cache.n_ctx;
 

@@ -18,10 +18,11 @@ struct rt_signal {
     uint32_t width;
 };
 
-/* Keys and values of every token at full rank: [layer][kv head][position][P], f16 or f32. */
+/* Keys and values of every token at full rank: [sequence][layer][kv head][position][P], f16 or f32.
+ */
 struct rt_kv_cache {
     uint8_t *keys, *values;
-    uint32_t n_ctx;
+    uint32_t n_sequences, n_ctx;
     size_t element; /* bytes: 2 or 4 */
 };
 
@@ -32,6 +33,7 @@ struct rt_step {
     const int32_t *ids; /* [n_cols] */
     uint32_t n_cols;    /* tokens, 1..C */
     uint32_t position;  /* of the first */
+    bool side_by_side;  /* column i is the next token of sequence i; else all follow each other */
     uint32_t n_logits;  /* of the last so many columns */
     float *logits_out;  /* [n_logits][n_vocab] or NULL */
 };
@@ -64,10 +66,9 @@ struct rt_forward {
     size_t bytes;
 };
 
-/* Allocates everything a step needs; f->memory is NULL after a failure. */
-int rt_forward_init(struct rt_forward *f, const struct rt_pack *pack, struct rt_team *team,
-                    const struct rt_kernels *kernels, uint32_t n_ctx, uint32_t chunk,
-                    struct ert_error *err);
+/* Allocates everything a step needs; f->memory is NULL after a failure. The caller has filled in
+ * pack, team, kernels, chunk and the cache's sizes, all else is zero. */
+int rt_forward_init(struct rt_forward *f, struct ert_error *err);
 void rt_forward_release(struct rt_forward *f);
 
 /* Runs f->step on `workers` of the team: the tokens' keys and values are in the cache then. */

@@ -59,9 +59,10 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     uint32_t q_width = m->n_heads * m->head_pad, kv_width = m->n_kv_heads * m->head_pad;
     uint32_t mlp = widest_mlp(f->pack);
     size_t cached = (size_t)m->n_layers * kv_width; /* below 2^31 by META's limits */
+    size_t positions = (size_t)f->cache.n_sequences * f->cache.n_ctx; /* below 2^31 as well */
 
-    f->cache.keys = cut(a, cached, f->cache.n_ctx, f->cache.element);
-    f->cache.values = cut(a, cached, f->cache.n_ctx, f->cache.element);
+    f->cache.keys = cut(a, cached, positions, f->cache.element);
+    f->cache.values = cut(a, cached, positions, f->cache.element);
     f->frequency = cut(a, 1, m->head_dim / 2, sizeof(double));
     f->turn = cut(a, c, m->head_dim, sizeof(float));
     f->x = cut(a, c, m->n_embd_pad, sizeof(float));
@@ -80,13 +81,10 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     f->logits = cut(a, RT_HEAD_COLS, m->n_vocab_pad, sizeof(float));
 }
 
-int rt_forward_init(struct rt_forward *f, const struct rt_pack *pack, struct rt_team *team,
-                    const struct rt_kernels *kernels, uint32_t n_ctx, uint32_t chunk,
-                    struct ert_error *err)
+int rt_forward_init(struct rt_forward *f, struct ert_error *err)
 {
-    *f = (struct rt_forward){.pack = pack, .team = team, .kernels = kernels, .chunk = chunk};
+    const struct rt_pack *pack = f->pack;
     const struct rt_model *m = &pack->model;
-    f->cache.n_ctx = n_ctx;
     f->cache.element = pack->kind == RT_PACK_F32 ? sizeof(float) : sizeof(uint16_t);
     struct arena arena = {0};
     cut_all(f, &arena);
@@ -96,7 +94,7 @@ int rt_forward_init(struct rt_forward *f, const struct rt_pack *pack, struct rt_
         return ert_fail(err, ERT_E_NOMEM,
                         "%s: no memory for a conversation of %u tokens (%zu bytes): ask for a "
                         "shorter context",
-                        pack->path, n_ctx, arena.overflow ? SIZE_MAX : f->bytes);
+                        pack->path, f->cache.n_ctx, arena.overflow ? SIZE_MAX : f->bytes);
     arena = (struct arena){.block = f->memory};
     cut_all(f, &arena);
     for (uint32_t i = 0; i < m->head_dim / 2; i++)

@@ -2,6 +2,7 @@
 #ifndef RT_RUNTIME_H
 #define RT_RUNTIME_H
 
+#include "runtime/batch.h"
 #include "runtime/pack.h"
 #include "runtime/point.h"
 #include "runtime/sampler.h"

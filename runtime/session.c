@@ -38,9 +38,13 @@ int rt_session_create(struct rt_session **s, const struct rt_pack *pack, struct 
     struct rt_session *new = calloc(1, sizeof *new);
     if (!new)
         return ert_fail(err, ERT_E_NOMEM, "no memory for a session");
-    int rc =
-        rt_forward_init(&new->forward, pack, team,
-                        config->kernels ? config->kernels : rt_kernels_best(), n_ctx, chunk, err);
+    new->forward =
+        (struct rt_forward){.pack = pack,
+                            .team = team,
+                            .kernels = config->kernels ? config->kernels : rt_kernels_best(),
+                            .cache = {.n_sequences = 1, .n_ctx = n_ctx},
+                            .chunk = chunk};
+    int rc = rt_forward_init(&new->forward, err);
     if (rc) {
         free(new);
         return rc;
