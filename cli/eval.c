@@ -47,21 +47,39 @@ static void record(struct evaluation *e, const char *name, const struct var_eval
     fflush(stdout);
 }
 
-static int measure(struct evaluation *e, const char *name, const struct var_schedule_entry *entries,
-                   size_t n, json_t *bytes_per_token, struct ert_error *err)
+static int measure(struct evaluation *e, const struct var_schedule *schedules, size_t n,
+                   struct var_eval_result *results, struct ert_error *err)
 {
     struct progress_bar bar;
-    struct var_eval_result result;
     e->config.progress = progress_open(&bar);
-    e->config.schedule = entries;
-    e->config.n_schedule = n;
-    int rc = var_eval(e->bench.pack, e->bench.team, &e->config, &result, err);
+    int rc = var_eval(e->bench.pack, e->bench.team, &e->config, schedules, n, results, err);
     progress_close(&bar);
-    e->config.schedule = NULL;
-    if (rc)
-        json_decref(bytes_per_token);
-    else
-        record(e, name, &result, bytes_per_token);
+    return rc;
+}
+
+/* All points side by side, so that the text and the reference are read once. */
+static int measure_list(struct evaluation *e, const struct point_list *list, struct ert_error *err)
+{
+    struct var_schedule_entry *entries = calloc(list->n, sizeof *entries);
+    struct var_schedule *schedules = calloc(list->n, sizeof *schedules);
+    struct var_eval_result *results = calloc(list->n, sizeof *results);
+    int rc = 0;
+    if (!entries || !schedules || !results)
+        rc = ert_fail(err, ERT_E_NOMEM, "out of memory");
+    for (size_t i = 0; !rc && i < list->n; i++) {
+        entries[i].point = list->points[i];
+        schedules[i] = (struct var_schedule){&entries[i], 1};
+    }
+    if (!rc)
+        rc = measure(e, schedules, list->n, results, err);
+    for (size_t i = 0; !rc && i < list->n; i++) {
+        const struct rt_point *p = &list->points[i];
+        uint64_t bytes = rt_pack_bytes_per_token(e->bench.pack, p->variant, p->tier);
+        record(e, p->name, &results[i], json_integer((json_int_t)bytes));
+    }
+    free(entries);
+    free(schedules);
+    free(results);
     return rc;
 }
 
@@ -70,25 +88,22 @@ static int measure_points(struct evaluation *e, const struct option_list *names,
 {
     struct point_list list;
     int rc = point_list_make(&list, e->bench.pack, names, err);
-    for (size_t i = 0; !rc && i < list.n; i++) {
-        const struct var_schedule_entry entry = {.token = 0, .point = list.points[i]};
-        uint64_t bytes =
-            rt_pack_bytes_per_token(e->bench.pack, entry.point.variant, entry.point.tier);
-        rc = measure(e, entry.point.name, &entry, 1, json_integer((json_int_t)bytes), err);
-    }
+    if (!rc)
+        rc = measure_list(e, &list, err);
     free(list.points);
     return rc;
 }
 
 static int measure_schedule(struct evaluation *e, const char *path, struct ert_error *err)
 {
-    struct var_schedule_entry *entries;
-    size_t n;
-    int rc = var_schedule_read(path, e->bench.pack, &entries, &n, err);
-    if (rc)
-        return rc;
-    rc = measure(e, "schedule", entries, n, json_null(), err);
-    free(entries);
+    struct var_schedule schedule;
+    struct var_eval_result result;
+    int rc = var_schedule_read(path, e->bench.pack, &schedule, err);
+    if (!rc)
+        rc = measure(e, &schedule, 1, &result, err);
+    if (!rc)
+        record(e, "schedule", &result, json_null());
+    var_schedule_release(&schedule);
     return rc;
 }
 

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "variants/calibrate.h"
+#include "variants/catalog.h"
 #include "variants/describe.h"
-#include "variants/measure.h"
 #include "variants/write.h"
 
 enum { N_SEQUENCES = 20, HELD_BACK = 4, LENGTH = 128 };
@@ -120,69 +120,30 @@ static int write_planes(struct build *b)
 
 /* ---- catalog ------------------------------------------------------------------------------- */
 
-/* The points of a pack: each variant it has at each tier. */
-static int list_points(const struct build *b, const struct rt_pack *pack,
-                       struct var_schedule_entry *points, size_t *n)
+/* Measures the written, still nameless pack on the held-back text. */
+static int measure_points(const struct build *b, const struct rt_pack *pack, json_t **catalog)
 {
-    int rc = 0;
-    *n = 0;
-    for (enum rt_variant v = RT_W8A8; v < RT_N_VARIANTS; v++)
-        for (uint32_t t = 0; t < pack->n_tiers && !rc; t++) {
-            char name[48];
-            if (b->options->h_only && v == RT_W8A8)
-                continue;
-            snprintf(name, sizeof name, t ? "%s-%s" : "%s", rt_variants[v].name,
-                     pack->tiers[t].name);
-            points[*n].token = 0;
-            rc = rt_point_parse(name, pack, &points[(*n)++].point, b->err);
-        }
-    return rc;
-}
-
-static int add_to_catalog(json_t *catalog, const struct rt_pack *pack, const struct var_measured *m)
-{
-    const struct rt_point *p = &m->schedule->point;
-    json_t *entry = json_pack("{s:s, s:I, s:f, s:f, s:f, s:I}", "point", p->name, "bytes_per_token",
-                              (json_int_t)rt_pack_bytes_per_token(pack, p->variant, p->tier), "ppl",
-                              m->result.ppl, "kld", m->result.kld, "top1", m->result.top1, "tokens",
-                              (json_int_t)m->result.tokens);
-    return json_array_append_new(catalog, entry);
-}
-
-/* Measures every point of the written, still nameless pack on the held-back text. */
-static int measure_points(struct build *b, const struct rt_pack *pack, json_t *catalog)
-{
-    struct var_schedule_entry points[(RT_N_VARIANTS - 1) * VAR_MAX_TIERS];
-    struct var_measured measured[(RT_N_VARIANTS - 1) * VAR_MAX_TIERS];
-    struct var_windows windows = {b->stats->ids, b->stats->n_windows, b->stats->window,
-                                  b->reference};
-    size_t n;
-    int rc = list_points(b, pack, points, &n);
-    for (size_t i = 0; i < n && !rc; i++)
-        measured[i] = (struct var_measured){pack, &points[i], 1, {0}};
+    const struct var_windows windows = {b->stats->ids, b->stats->n_windows, b->stats->window,
+                                        b->stats->window / 2};
+    struct var_reference reference;
+    int rc = var_reference_open(&reference, b->reference, &windows, b->team, b->err);
     if (!rc)
-        rc = var_measure(measured, n, &windows, b->team, &b->options->progress, b->err);
-    for (size_t i = 0; i < n && !rc; i++)
-        if (add_to_catalog(catalog, pack, &measured[i]))
-            rc = ert_fail(b->err, ERT_E_CHECK,
-                          "%s: point %s gives no finite perplexity; the source is broken or not "
-                          "supported",
-                          b->options->source, points[i].point.name);
-    return rc;
+        rc = var_catalog_measure(catalog, pack, &windows, &reference, b->team,
+                                 &b->options->progress, b->err);
+    var_reference_close(&reference);
+    return rc ? ert_fail_in(b->err, "%s", b->options->source) : 0;
 }
 
 static int write_catalog(struct build *b, json_t *meta)
 {
     struct rt_pack *pack;
-    json_t *catalog = json_array();
+    json_t *catalog = NULL;
     int rc = rt_pack_open(&pack, b->writer.out.temp_path, b->err);
-    if (rc) {
-        json_decref(catalog);
+    if (rc)
         return rc;
-    }
-    rc = measure_points(b, pack, catalog);
+    rc = measure_points(b, pack, &catalog);
     rt_pack_free(pack);
-    if (json_object_set_new(meta, "catalog", catalog) && !rc)
+    if (!rc && json_object_set_new(meta, "catalog", catalog))
         rc = ert_fail(b->err, ERT_E_NOMEM, "%s: no memory for the catalog", b->options->output);
     return rc ? rc : var_write_meta(&b->writer, meta, b->err);
 }

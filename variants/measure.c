@@ -2,37 +2,34 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "variants/lane.h"
 
 enum { CHUNK = 64 };
 
-/* What one scored token adds. */
-struct score {
-    double nll, kld;
-    bool agrees;
-};
-
-struct sums {
-    double nll, nll2, kld, agree;
-};
-
-/* A session that follows a schedule through a window. */
-struct lane {
-    struct rt_session *session;
-    const struct var_schedule_entry *schedule;
-    size_t n_schedule;
-    float *logits; /* [CHUNK][n_vocab] */
-    struct sums sums;
-};
-
 struct measurement {
     const struct var_windows *windows;
+    const struct var_reference *reference; /* or NULL */
     struct rt_team *team;
-    struct lane *lanes; /* points, then the reference if there is one */
-    size_t n_points, n_lanes;
+    const struct ert_progress *progress;
+    struct var_measured *points;
+    struct var_lane *lanes; /* [n_points] */
+    size_t n_points;
     uint32_t n_vocab;
-    struct score *scores; /* [CHUNK] */
+    float *logits, *reference_logits; /* [CHUNK][n_vocab] */
 };
+
+uint32_t var_windows_scored(const struct var_windows *windows)
+{
+    return windows->length - 1 - windows->first;
+}
+
+size_t var_windows_scores(const struct var_windows *windows)
+{
+    return (size_t)windows->n * var_windows_scored(windows);
+}
+
+/* ---- one position -------------------------------------------------------------------------- */
 
 /* log(sum(exp(x))) and the place of the largest, in double. */
 static double log_sum_exp(const float *x, uint32_t n, uint32_t *argmax)
@@ -58,11 +55,11 @@ static double divergence(const float *ref, double ref_lse, const float *x, doubl
     return kld;
 }
 
-/* The rows of one chunk of one lane, shared out among the team. */
+/* The rows of one chunk, shared out among the team. */
 struct score_job {
     const struct measurement *m;
-    const struct lane *lane, *reference; /* reference may be NULL */
-    const int32_t *next;                 /* the token each row should predict */
+    const int32_t *next; /* the token each row should predict */
+    struct var_score *scores;
     uint32_t n;
 };
 
@@ -71,175 +68,111 @@ static void score_rows(void *ctx, unsigned worker, unsigned workers)
     const struct score_job *job = ctx;
     uint32_t v = job->m->n_vocab;
     for (uint32_t i = worker; i < job->n; i += workers) {
-        const float *x = job->lane->logits + (size_t)i * v;
-        struct score *s = &job->m->scores[i];
+        const float *x = job->m->logits + (size_t)i * v;
+        struct var_score *s = &job->scores[i];
         uint32_t top, ref_top;
         double lse = log_sum_exp(x, v, &top);
-        *s = (struct score){.nll = lse - (double)x[job->next[i]]};
-        if (!job->reference)
+        *s = (struct var_score){.nll = (float)(lse - (double)x[job->next[i]])};
+        if (!job->m->reference)
             continue;
-        const float *ref = job->reference->logits + (size_t)i * v;
+        const float *ref = job->m->reference_logits + (size_t)i * v;
         double ref_lse = log_sum_exp(ref, v, &ref_top);
-        s->kld = divergence(ref, ref_lse, x, lse, v);
+        s->reference_nll = (float)(ref_lse - (double)ref[job->next[i]]);
+        s->kld = (float)divergence(ref, ref_lse, x, lse, v);
         s->agrees = top == ref_top;
     }
 }
 
-static void add_scores(struct sums *sums, const struct score *scores, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        sums->nll += scores[i].nll;
-        sums->nll2 += scores[i].nll * scores[i].nll;
-        sums->kld += scores[i].kld;
-        sums->agree += scores[i].agrees;
-    }
-}
+/* ---- all of them --------------------------------------------------------------------------- */
 
-/* The point of position pos, and how far it reaches. */
-static const struct rt_point *point_at(const struct lane *lane, uint32_t pos, uint32_t *until)
+/* Positions from .. to - 1 of a window, which are scored, through reference and points. */
+static int measure_chunk(const struct measurement *m, uint32_t window, uint32_t from, uint32_t to,
+                         struct ert_error *err)
 {
-    size_t i = 0;
-    while (i + 1 < lane->n_schedule && lane->schedule[i + 1].token <= pos)
-        i++;
-    *until = i + 1 < lane->n_schedule ? lane->schedule[i + 1].token : UINT32_MAX;
-    return &lane->schedule[i].point;
-}
-
-/* Feeds positions from .. to-1 of a window. A token's variant is the point's own, alone or in a
- * chunk: what is measured is the point, not its prefill. */
-static int feed_lane(struct lane *lane, const int32_t *ids, uint32_t from, uint32_t to, bool scored,
-                     uint32_t n_vocab, struct ert_error *err)
-{
+    const struct var_reference *reference = m->reference;
+    const int32_t *ids = m->windows->ids + (size_t)window * m->windows->length;
+    size_t at = (size_t)window * var_windows_scored(m->windows) + from - m->windows->first;
     int rc = 0;
-    for (uint32_t pos = from, end; pos < to && !rc; pos = end) {
-        struct rt_point point = *point_at(lane, pos, &end);
-        point.prefill_variant = point.variant;
-        end = end < to ? end : to;
-        rt_session_set_point(lane->session, &point);
-        float *out = scored ? lane->logits + (size_t)(pos - from) * n_vocab : NULL;
-        rc = rt_session_feed(lane->session, ids + pos, end - pos, NULL, NULL, out, err);
-    }
-    return rc;
-}
-
-static void score_chunk(const struct measurement *m, const int32_t *next, uint32_t n)
-{
-    const struct lane *reference = m->n_lanes > m->n_points ? &m->lanes[m->n_points] : NULL;
-    for (size_t i = 0; i < m->n_points; i++) {
-        struct score_job job = {m, &m->lanes[i], reference, next, n};
-        rt_team_run(m->team, rt_team_size(m->team), score_rows, &job);
-        add_scores(&m->lanes[i].sums, m->scores, n);
-    }
-}
-
-static int measure_window(const struct measurement *m, const int32_t *ids, struct ert_error *err)
-{
-    uint32_t half = m->windows->length / 2, last = m->windows->length - 1;
-    int rc = 0;
-    for (size_t i = 0; i < m->n_lanes; i++)
-        rt_session_rewind(m->lanes[i].session, 0);
-    for (uint32_t from = 0, to; from < last && !rc; from = to) {
-        uint32_t limit = from < half ? half : last;
-        to = limit - from < CHUNK ? limit : from + CHUNK;
-        for (size_t i = 0; i < m->n_lanes && !rc; i++)
-            rc = feed_lane(&m->lanes[i], ids, from, to, from >= half, m->n_vocab, err);
-        if (!rc && from >= half)
-            score_chunk(m, ids + from + 1, to - from);
-    }
-    return rc;
-}
-
-static int open_lane(struct lane *lane, const struct rt_pack *pack, const struct measurement *m,
-                     struct ert_error *err)
-{
-    struct rt_session_config config = {.n_ctx = m->windows->length, .chunk = CHUNK};
-    lane->logits = malloc((size_t)CHUNK * m->n_vocab * sizeof *lane->logits);
-    if (!lane->logits)
-        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for logits", pack->path);
-    return rt_session_create(&lane->session, pack, m->team, &config, err);
-}
-
-static int open_lanes(struct measurement *m, const struct var_measured *points,
-                      const struct var_schedule_entry *reference_point, struct ert_error *err)
-{
-    const struct rt_pack *reference = m->windows->reference;
-    int rc = 0;
+    if (reference)
+        rc = reference->logits(reference->ctx, window, from, to - from, m->reference_logits, err);
     for (size_t i = 0; i < m->n_points && !rc; i++) {
-        m->lanes[i].schedule = points[i].schedule;
-        m->lanes[i].n_schedule = points[i].n_schedule;
-        rc = open_lane(&m->lanes[i], points[i].pack, m, err);
-    }
-    if (!rc && reference) {
-        m->lanes[m->n_points].schedule = reference_point;
-        m->lanes[m->n_points].n_schedule = 1;
-        rc = open_lane(&m->lanes[m->n_points], reference, m, err);
+        struct score_job job = {m, ids + from + 1, m->points[i].scores + at, to - from};
+        rc = var_lane_read(&m->lanes[i], ids, from, to, m->logits, err);
+        if (!rc)
+            rt_team_run(m->team, rt_team_size(m->team), score_rows, &job);
     }
     return rc;
 }
 
-static void summarise(const struct measurement *m, const struct sums *sums,
-                      struct var_eval_result *result)
-{
-    uint32_t per_window = m->windows->length - 1 - m->windows->length / 2;
-    double n = (double)m->windows->n * per_window;
-    double nll = sums->nll / n, variance = sums->nll2 / n - nll * nll;
-    bool compared = m->n_lanes > m->n_points;
-    *result = (struct var_eval_result){
-        .tokens = (uint64_t)m->windows->n * per_window,
-        .windows = m->windows->n,
-        .nll = nll,
-        .ppl = exp(nll),
-        .ppl_error = n > 1 ? exp(nll) * sqrt(fmax(variance, 0) / (n - 1)) : NAN,
-        .kld = compared ? sums->kld / n : NAN,
-        .top1 = compared ? sums->agree / n : NAN,
-    };
-}
-
-static int measure_all(const struct measurement *m, const struct ert_progress *progress,
-                       struct ert_error *err)
+/* Positions from .. to - 1, which only fill the caches. */
+static int read_chunk(const struct measurement *m, uint32_t window, uint32_t from, uint32_t to,
+                      struct ert_error *err)
 {
     int rc = 0;
-    for (uint32_t w = 0; w < m->windows->n && !rc; w++) {
-        if (!ert_progress_report(progress, "measuring", w, m->windows->n))
+    for (size_t i = 0; i < m->n_points && !rc; i++)
+        rc = var_lane_read(&m->lanes[i], m->windows->ids + (size_t)window * m->windows->length,
+                           from, to, NULL, err);
+    return rc;
+}
+
+static int measure_window(const struct measurement *m, uint32_t window, struct ert_error *err)
+{
+    const struct var_windows *w = m->windows;
+    uint32_t last = w->length - 1;
+    int rc = 0;
+    for (uint32_t from = 0, to; from < last && !rc; from = to) {
+        uint32_t limit = from < w->first ? w->first : last;
+        to = limit - from < CHUNK ? limit : from + CHUNK;
+        if (!ert_progress_report(m->progress, "measuring", window + (double)from / last, w->n))
             return ert_fail(err, ERT_E_CANCELLED, "stopped on request");
-        rc = measure_window(m, m->windows->ids + (size_t)w * m->windows->length, err);
+        rc = from < w->first ? read_chunk(m, window, from, to, err)
+                             : measure_chunk(m, window, from, to, err);
+    }
+    return rc;
+}
+
+static int open_measurement(struct measurement *m, struct ert_error *err)
+{
+    size_t n_logits = (size_t)CHUNK * m->n_vocab;
+    m->lanes = calloc(m->n_points, sizeof *m->lanes);
+    m->logits = malloc(n_logits * sizeof *m->logits);
+    m->reference_logits = m->reference ? malloc(n_logits * sizeof *m->logits) : NULL;
+    int rc = 0;
+    if (!m->lanes || !m->logits || (m->reference && !m->reference_logits))
+        rc = ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", m->n_points);
+    for (size_t i = 0; i < m->n_points && !rc; i++) {
+        struct var_measured *p = &m->points[i];
+        p->scores = calloc(var_windows_scores(m->windows), sizeof *p->scores);
+        if (!p->scores)
+            rc = ert_fail(err, ERT_E_NOMEM, "no memory for %zu scores",
+                          var_windows_scores(m->windows));
+        else
+            rc = var_lane_open(&m->lanes[i], p->pack, &p->schedule, m->windows->length, m->team,
+                               err);
     }
     return rc;
 }
 
 int var_measure(struct var_measured *points, size_t n_points, const struct var_windows *windows,
-                struct rt_team *team, const struct ert_progress *progress, struct ert_error *err)
+                const struct var_reference *reference, struct rt_team *team,
+                const struct ert_progress *progress, struct ert_error *err)
 {
-    const struct rt_pack *reference = windows->reference;
-    struct var_schedule_entry reference_point = {.point = {.name = "f32", .variant = RT_F32}};
     struct measurement m = {.windows = windows,
+                            .reference = reference,
                             .team = team,
+                            .progress = progress,
+                            .points = points,
                             .n_points = n_points,
-                            .n_lanes = n_points + (reference != NULL),
                             .n_vocab = points[0].pack->model.n_vocab};
-    int rc;
-    if (reference && reference->model.n_vocab != m.n_vocab)
-        return ert_fail(err, ERT_E_USAGE,
-                        "%s: its vocabulary of %u tokens differs from that of %s (%u); give a "
-                        "reference made from the same source",
-                        reference->path, reference->model.n_vocab, points[0].pack->path, m.n_vocab);
-    m.lanes = calloc(m.n_lanes, sizeof *m.lanes);
-    m.scores = calloc(CHUNK, sizeof *m.scores);
-    if (!m.lanes || !m.scores) {
-        rc = ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", n_points);
-        goto out;
-    }
-    rc = open_lanes(&m, points, &reference_point, err);
-    if (!rc)
-        rc = measure_all(&m, progress, err);
-    for (size_t i = 0; i < n_points && !rc; i++)
-        summarise(&m, &m.lanes[i].sums, &points[i].result);
-out:
-    for (size_t i = 0; i < m.n_lanes && m.lanes; i++) {
-        rt_session_free(m.lanes[i].session);
-        free(m.lanes[i].logits);
-    }
+    for (size_t i = 0; i < n_points; i++)
+        points[i].scores = NULL;
+    int rc = open_measurement(&m, err);
+    for (uint32_t w = 0; w < windows->n && !rc; w++)
+        rc = measure_window(&m, w, err);
+    for (size_t i = 0; i < n_points && m.lanes; i++)
+        var_lane_close(&m.lanes[i]);
     free(m.lanes);
-    free(m.scores);
+    free(m.logits);
+    free(m.reference_logits);
     return rc;
 }

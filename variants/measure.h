@@ -4,24 +4,65 @@
 
 #include "variants/variants.h"
 
-/* A point, or a schedule of points, to be measured. */
-struct var_measured {
-    const struct rt_pack *pack;
-    const struct var_schedule_entry *schedule;
-    size_t n_schedule;
-    struct var_eval_result result; /* filled */
-};
-
-/* What it is measured on: windows of tokens, each fed from an empty cache and scored at positions
- * length / 2 .. length - 2. */
+/* What is measured on: windows of tokens, each fed from an empty cache. Positions first ..
+ * length - 2 are scored on how they predict the next token. */
 struct var_windows {
     const int32_t *ids; /* [n][length] */
-    uint32_t n, length;
-    const struct rt_pack *reference; /* for KL and agreement, or NULL */
+    uint32_t n, length, first;
 };
 
-/* The reference runs once for all points. */
+/* Scored positions, of one window and of all. */
+uint32_t var_windows_scored(const struct var_windows *windows);
+size_t var_windows_scores(const struct var_windows *windows);
+
+/* Where the source's logits come from. */
+struct var_reference {
+    /* Logits of positions from .. from + n - 1 of a window, [n][n_vocab], into out. Asked in order
+     * and only once: windows rise, positions rise within one, from windows->first on. */
+    int (*logits)(void *ctx, uint32_t window, uint32_t from, uint32_t n, float *out,
+                  struct ert_error *err);
+    void *ctx;
+};
+
+/* A reference that runs an f32 pack of the source over the windows; those, the pack and the team
+ * must outlive it. Close is harmless on {0}. ERT_E_USAGE if the pack is not f32. */
+int var_reference_open(struct var_reference *reference, const struct rt_pack *f32,
+                       const struct var_windows *windows, struct rt_team *team,
+                       struct ert_error *err);
+void var_reference_close(struct var_reference *reference);
+
+/* What one position says. Without a reference only nll is meant. */
+struct var_score {
+    float nll;           /* -log p(next token), nats */
+    float reference_nll; /* the same of the reference */
+    float kld;           /* KL(reference || point) over the whole vocabulary */
+    bool agrees;         /* the likeliest token is the reference's */
+};
+
+/* A point, or a schedule of points through every window, to be measured. */
+struct var_measured {
+    const struct rt_pack *pack;
+    struct var_schedule schedule;
+    struct var_score
+        *scores; /* filled: [windows->n][scored]; the caller frees it, on failure too */
+};
+
+/* Fills points[i].scores. Each chunk of the text goes through the reference (NULL = none) once and
+ * through every point; all have the same vocabulary. */
 int var_measure(struct var_measured *points, size_t n_points, const struct var_windows *windows,
-                struct rt_team *team, const struct ert_progress *progress, struct ert_error *err);
+                const struct var_reference *reference, struct rt_team *team,
+                const struct ert_progress *progress, struct ert_error *err);
+
+/* The means of a point's scores with their errors; compared: there was a reference. */
+struct var_eval_result var_summarise(const struct var_score *scores,
+                                     const struct var_windows *windows, bool compared);
+
+/* How much larger a's KL is than b's, per token, and the standard error of that difference over the
+ * n tokens that both scored. */
+struct var_difference {
+    double mean, error;
+};
+struct var_difference var_compare_kld(const struct var_score *a, const struct var_score *b,
+                                      size_t n);
 
 #endif

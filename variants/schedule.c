@@ -6,7 +6,7 @@
 
 enum { MAX_BYTES = 64 << 20 };
 
-struct schedule {
+struct reading {
     const char *path;
     const struct rt_pack *pack;
     struct var_schedule_entry *entries;
@@ -14,7 +14,7 @@ struct schedule {
     struct ert_error *err;
 };
 
-static int add_entry(struct schedule *s, size_t line, long token, const char *point)
+static int add_entry(struct reading *s, size_t line, long token, const char *point)
 {
     if (s->n > 0 && token < (long)s->entries[s->n - 1].token)
         return ert_fail(s->err, ERT_E_FORMAT,
@@ -38,7 +38,7 @@ static int add_entry(struct schedule *s, size_t line, long token, const char *po
     return 0;
 }
 
-static int read_plain(struct schedule *s, size_t line, char *text)
+static int read_plain(struct reading *s, size_t line, char *text)
 {
     char *rest = NULL, *number = strtok_r(text, " \t", &rest),
          *point = strtok_r(NULL, " \t", &rest);
@@ -54,14 +54,14 @@ static int read_plain(struct schedule *s, size_t line, char *text)
 
 /* A rung's name in a journal, "w4a16@1t,8tok/s": threads and pace change no token. A pause holds
  * the text and changes none either. */
-static int add_rung(struct schedule *s, size_t line, long token, const char *rung)
+static int add_rung(struct reading *s, size_t line, long token, const char *rung)
 {
     char point[64];
     snprintf(point, sizeof point, "%.*s", (int)strcspn(rung, "@"), rung);
     return strcmp(point, "pause") != 0 ? add_entry(s, line, token, point) : 0;
 }
 
-static int read_switch(struct schedule *s, size_t line, const json_t *object)
+static int read_switch(struct reading *s, size_t line, const json_t *object)
 {
     const json_t *token = json_object_get(object, "token");
     const char *from = json_string_value(json_object_get(object, "from"));
@@ -77,7 +77,7 @@ static int read_switch(struct schedule *s, size_t line, const json_t *object)
 }
 
 /* Journal lines of other types say nothing about points. */
-static int read_journal(struct schedule *s, size_t line, const char *text)
+static int read_journal(struct reading *s, size_t line, const char *text)
 {
     json_error_t why;
     json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &why);
@@ -90,7 +90,7 @@ static int read_journal(struct schedule *s, size_t line, const char *text)
     return rc;
 }
 
-static int read_lines(struct schedule *s, char *text)
+static int read_lines(struct reading *s, char *text)
 {
     int rc = 0;
     size_t line = 0;
@@ -108,13 +108,12 @@ static int read_lines(struct schedule *s, char *text)
     return rc;
 }
 
-int var_schedule_read(const char *path, const struct rt_pack *pack,
-                      struct var_schedule_entry **entries, size_t *n, struct ert_error *err)
+int var_schedule_read(const char *path, const struct rt_pack *pack, struct var_schedule *schedule,
+                      struct ert_error *err)
 {
-    struct schedule s = {.path = path, .pack = pack, .err = err};
+    struct reading s = {.path = path, .pack = pack, .err = err};
     char *text;
-    *entries = NULL;
-    *n = 0;
+    *schedule = (struct var_schedule){0};
     int rc = ert_read_text(path, MAX_BYTES, &text, NULL, err);
     if (rc)
         return rc;
@@ -127,7 +126,13 @@ int var_schedule_read(const char *path, const struct rt_pack *pack,
         free(s.entries);
         return rc;
     }
-    *entries = s.entries;
-    *n = s.n;
+    schedule->entries = s.entries;
+    schedule->n = s.n;
     return 0;
+}
+
+void var_schedule_release(struct var_schedule *schedule)
+{
+    free(schedule->entries);
+    *schedule = (struct var_schedule){0};
 }

@@ -37,37 +37,45 @@ struct var_schedule_entry {
     struct rt_point point;
 };
 
+/* Points by token: at least one entry, the first at token 0, tokens rising. */
+struct var_schedule {
+    struct var_schedule_entry *entries; /* [n] */
+    size_t n;
+};
+
 struct var_eval_config {
     const char *text;
-    size_t n_text;                             /* bytes */
-    uint32_t window;                           /* tokens, 0 = 512; scored on the second half */
-    uint32_t max_windows;                      /* 0 = all */
-    const struct var_schedule_entry *schedule; /* at least one entry, the first at token 0 */
-    size_t n_schedule;
+    size_t n_text;                   /* bytes */
+    uint32_t window;                 /* tokens, 0 = 512; scored on the second half */
+    uint32_t max_windows;            /* 0 = all */
     const struct rt_pack *reference; /* an f32 pack of the same source for the KL, or NULL */
     struct ert_progress progress;
 };
 
+/* Errors are standard errors over the scored tokens. Without a reference kld, top1, ppl_ratio and
+ * their errors are NaN. */
 struct var_eval_result {
     uint64_t tokens; /* scored */
     uint32_t windows;
-    double nll;       /* mean negative log likelihood, nats */
-    double ppl;       /* exp(nll) */
-    double ppl_error; /* standard error of ppl */
-    double kld;       /* mean KL(reference || point), NaN without a reference */
-    double top1;      /* share of tokens where the argmax agrees with the reference's, or NaN */
+    double nll;              /* mean negative log likelihood, nats */
+    double ppl, ppl_error;   /* exp(nll) */
+    double kld, kld_error;   /* mean KL(reference || point), nats */
+    double top1, top1_error; /* share of tokens where the argmax agrees with the reference's */
+    double ppl_ratio, ppl_ratio_error; /* ppl over the reference's on the same tokens */
 };
 
 /* Perplexity as llama.cpp's tool measures it: windows one after the other without overlap, the
  * first token of each replaced by BOS where the vocabulary asks for one, positions window/2 ..
- * window-2 predict their next token. A schedule of one entry runs in prefill chunks, a longer one
- * changes the point at its tokens. */
+ * window-2 predict their next token. Fills results[n]; the text is read, and the reference run,
+ * once for all n schedules. */
 int var_eval(const struct rt_pack *pack, struct rt_team *team, const struct var_eval_config *config,
-             struct var_eval_result *result, struct ert_error *err);
+             const struct var_schedule *schedules, size_t n, struct var_eval_result *results,
+             struct ert_error *err);
 
 /* Reads a schedule file: lines "TOKEN POINT", '#' comments, or the journal of a run (its switch
- * lines). *entries is the caller's to free. */
-int var_schedule_read(const char *path, const struct rt_pack *pack,
-                      struct var_schedule_entry **entries, size_t *n, struct ert_error *err);
+ * lines). var_schedule_release frees the entries. */
+int var_schedule_read(const char *path, const struct rt_pack *pack, struct var_schedule *schedule,
+                      struct ert_error *err);
+void var_schedule_release(struct var_schedule *schedule);
 
 #endif

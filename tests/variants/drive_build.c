@@ -62,26 +62,23 @@ static int build(int n, char **arguments, struct ert_error *err)
 static int measure(const struct rt_pack *pack, struct rt_team *team, char **arguments,
                    struct var_eval_config *config, struct ert_error *err)
 {
-    struct var_schedule_entry one = {0}, *list = NULL;
+    struct var_schedule_entry one = {0};
+    struct var_schedule alone = {&one, 1}, list = {0};
     struct var_eval_result result = {0};
-    config->schedule = &one;
-    config->n_schedule = 1;
     int rc = 0;
     if (arguments[2][0] == '@')
-        rc = var_schedule_read(arguments[2] + 1, pack, &list, &config->n_schedule, err);
+        rc = var_schedule_read(arguments[2] + 1, pack, &list, err);
     else
         rc = rt_point_parse(arguments[2], pack, &one.point, err);
-    if (list)
-        config->schedule = list;
     if (!rc)
-        rc = var_eval(pack, team, config, &result, err);
+        rc = var_eval(pack, team, config, list.n ? &list : &alone, 1, &result, err);
     if (!rc)
         printf("{\"tokens\": %llu, \"windows\": %u, \"nll\": %.9f, \"ppl\": %.6f, \"error\": %.6f, "
                "\"kld\": %.6f, \"top1\": %.6f}\n",
                (unsigned long long)result.tokens, result.windows, result.nll, result.ppl,
                result.ppl_error, config->reference ? result.kld : -1,
                config->reference ? result.top1 : -1);
-    free(list);
+    var_schedule_release(&list);
     return rc;
 }
 

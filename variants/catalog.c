@@ -1,0 +1,78 @@
+#include "variants/catalog.h"
+
+#include <stdlib.h>
+
+enum { MAX_POINTS = (RT_N_VARIANTS - 1) * VAR_MAX_TIERS };
+
+struct catalog {
+    const struct rt_pack *pack;
+    const struct var_windows *windows;
+    size_t n;
+    struct var_schedule_entry points[MAX_POINTS];
+    struct var_measured measured[MAX_POINTS];
+};
+
+/* The points of a pack: each variant it has at each tier. */
+static void list_points(struct catalog *c)
+{
+    for (enum rt_variant v = 0; v < RT_N_VARIANTS; v++)
+        for (uint32_t t = 0; t < c->pack->n_tiers && c->n < MAX_POINTS; t++) {
+            char name[48];
+            struct var_schedule_entry *entry = &c->points[c->n];
+            snprintf(name, sizeof name, t ? "%s-%s" : "%s", rt_variants[v].name,
+                     c->pack->tiers[t].name);
+            if (rt_point_parse(name, c->pack, &entry->point, NULL))
+                continue; /* a variant that this kind of pack has not */
+            c->measured[c->n++] = (struct var_measured){c->pack, {entry, 1}, NULL};
+        }
+}
+
+static json_t *describe(const struct catalog *c, size_t i)
+{
+    const struct rt_point *p = &c->points[i].point;
+    struct var_eval_result r = var_summarise(c->measured[i].scores, c->windows, true);
+    return json_pack("{s:s, s:I, s:f, s:f, s:f, s:I}", "point", p->name, "bytes_per_token",
+                     (json_int_t)rt_pack_bytes_per_token(c->pack, p->variant, p->tier), "ppl",
+                     r.ppl, "kld", r.kld, "top1", r.top1, "tokens", (json_int_t)r.tokens);
+}
+
+/* json_pack makes no number of what is not finite. */
+static int describe_all(const struct catalog *c, json_t *list, struct ert_error *err)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (json_array_append_new(list, describe(c, i)))
+            return ert_fail(err, ERT_E_CHECK,
+                            "point %s gives no finite perplexity; the source is broken or not "
+                            "supported",
+                            c->points[i].point.name);
+    return 0;
+}
+
+int var_catalog_measure(json_t **catalog, const struct rt_pack *pack,
+                        const struct var_windows *windows, const struct var_reference *reference,
+                        struct rt_team *team, const struct ert_progress *progress,
+                        struct ert_error *err)
+{
+    struct catalog *c = calloc(1, sizeof *c);
+    *catalog = NULL;
+    json_t *list = json_array();
+    int rc = 0;
+    if (!c || !list) {
+        rc = ert_fail(err, ERT_E_NOMEM, "no memory for a catalog");
+        goto out;
+    }
+    c->pack = pack;
+    c->windows = windows;
+    list_points(c);
+    rc = var_measure(c->measured, c->n, windows, reference, team, progress, err);
+    if (!rc)
+        rc = describe_all(c, list, err);
+    for (size_t i = 0; i < c->n; i++)
+        free(c->measured[i].scores);
+    if (!rc)
+        *catalog = json_incref(list);
+out:
+    json_decref(list);
+    free(c);
+    return rc;
+}
