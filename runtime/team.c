@@ -28,13 +28,18 @@ struct gate {
 
 struct worker {
     struct gate start; /* opened once per run that needs this worker */
+    /* What is left of the worker's share of a stage: stage number (32 bits), first, end. Whoever
+     * comes first in a stage, the owner or another, replaces what an earlier stage left there. */
+    _Alignas(LINE) _Atomic uint64_t share;
+    uint32_t stage, n_units; /* the worker's own: where it is */
     struct rt_team *team;
     pthread_t thread;
     unsigned index;
 };
 
 struct rt_team {
-    unsigned size, n; /* threads, and those taking part in the current run */
+    unsigned size, n;     /* threads, and those taking part in the current run */
+    uint32_t first_stage; /* of the current run; numbers never come again */
     void (*fn)(void *ctx, unsigned worker, unsigned n);
     void *ctx;
     bool stop;
@@ -102,6 +107,73 @@ void rt_team_barrier(struct rt_team *team)
     gate_move(&team->phase);
 }
 
+/* ---- shares -------------------------------------------------------------------------------- */
+
+struct span {
+    uint32_t first, end;
+};
+
+static uint64_t pack_share(uint32_t stage, struct span left)
+{
+    return (uint64_t)stage << 32 | left.first << 16 | left.end;
+}
+
+/* What is left of worker `of`'s share in this stage, given the word found there. */
+static struct span share_left(const struct rt_team *team, const struct worker *me, unsigned of,
+                              uint64_t word)
+{
+    if ((uint32_t)(word >> 32) == me->stage)
+        return (struct span){(uint32_t)word >> 16, (uint32_t)word & 0xffff};
+    return (struct span){(uint32_t)((uint64_t)me->n_units * of / team->n),
+                         (uint32_t)((uint64_t)me->n_units * (of + 1) / team->n)};
+}
+
+/* The first half of what worker `of` has left; false if that is nothing. */
+static bool take_half(struct rt_team *team, const struct worker *me, unsigned of,
+                      struct span *taken)
+{
+    _Atomic uint64_t *share = &team->workers[of].share;
+    uint64_t word = atomic_load_explicit(share, memory_order_relaxed);
+    for (;;) {
+        struct span left = share_left(team, me, of, word);
+        *taken = (struct span){left.first, left.first + (left.end - left.first + 1) / 2};
+        if (left.first == left.end)
+            return false;
+        left.first = taken->end;
+        /* Relaxed: barriers order the data, the word only says who does what. */
+        if (atomic_compare_exchange_weak_explicit(share, &word, pack_share(me->stage, left),
+                                                  memory_order_relaxed, memory_order_relaxed))
+            return true;
+    }
+}
+
+void rt_team_stage(struct rt_team *team, unsigned worker, uint32_t n_units)
+{
+    struct worker *me = &team->workers[worker];
+    me->stage++;
+    me->n_units = n_units;
+}
+
+bool rt_team_take(struct rt_team *team, unsigned worker, uint32_t *first, uint32_t *end)
+{
+    const struct worker *me = &team->workers[worker];
+    struct span taken = {0};
+    bool found = false;
+    for (unsigned i = 0; i < team->n && !found; i++)
+        found = take_half(team, me, (worker + i) % team->n, &taken);
+    *first = taken.first;
+    *end = taken.end;
+    return found;
+}
+
+/* ---- runs ---------------------------------------------------------------------------------- */
+
+static void run(struct rt_team *team, struct worker *me)
+{
+    me->stage = team->first_stage;
+    team->fn(team->ctx, me->index, team->n);
+}
+
 static void *work(void *arg)
 {
     struct worker *worker = arg;
@@ -110,7 +182,7 @@ static void *work(void *arg)
         gate_wait(&worker->start, runs);
         if (team->stop)
             return NULL;
-        team->fn(team->ctx, worker->index, team->n);
+        run(team, worker);
         rt_team_barrier(team);
     }
 }
@@ -123,8 +195,9 @@ void rt_team_run(struct rt_team *team, unsigned n,
     team->ctx = ctx;
     for (unsigned i = 1; i < n; i++)
         gate_move(&team->workers[i].start);
-    fn(ctx, 0, n);
+    run(team, &team->workers[0]);
     rt_team_barrier(team);
+    team->first_stage = team->workers[0].stage;
 }
 
 unsigned rt_team_size(const struct rt_team *team)

@@ -20,4 +20,19 @@ void rt_team_run(struct rt_team *team, unsigned n,
  * yields, then sleeps (futex). */
 void rt_team_barrier(struct rt_team *team);
 
+enum { RT_MAX_UNITS = 65535 };
+
+/* Inside fn, work that any worker may do: a stage of n_units (at most RT_MAX_UNITS) equal units.
+ * All workers open the same stages in the same order, take until nothing is left, and meet at a
+ * barrier before the next stage. A worker takes the first half of what is left of its own share,
+ * again and again, and then of what the others have left: unequal cores finish together, and a
+ * thread that the kernel has put aside holds up no more than the chunk it was at.
+ *
+ *     rt_team_stage(team, worker, n_units);
+ *     while (rt_team_take(team, worker, &first, &end)) ...units first .. end - 1...
+ *     rt_team_barrier(team);
+ */
+void rt_team_stage(struct rt_team *team, unsigned worker, uint32_t n_units);
+bool rt_team_take(struct rt_team *team, unsigned worker, uint32_t *first, uint32_t *end);
+
 #endif

@@ -116,6 +116,73 @@ static void test_waiting_threads_sleep(void **state)
     rt_team_free(team);
 }
 
+enum { STAGES = 50, UNITS = 97 };
+
+/* Units of stage i: i * 31 % UNITS, so that some stages have fewer than workers, or none. */
+struct shared_work {
+    struct rt_team *team;
+    unsigned done[STAGES][UNITS]; /* not atomic: each unit has one taker, and barriers follow */
+    unsigned wrong;
+    _Atomic unsigned finished;
+};
+
+static void share_stages(void *ctx, unsigned worker, unsigned n)
+{
+    struct shared_work *work = ctx;
+    uint32_t first, end;
+    (void)n;
+    for (unsigned i = 0; i < STAGES; i++) {
+        rt_team_stage(work->team, worker, i * 31 % UNITS);
+        while (rt_team_take(work->team, worker, &first, &end))
+            for (; first < end; first++)
+                work->done[i][first]++;
+        rt_team_barrier(work->team);
+        for (unsigned u = 0; worker == 0 && u < UNITS; u++)
+            work->wrong += work->done[i][u] != (u < i * 31 % UNITS);
+    }
+}
+
+static void test_every_unit_is_taken_once(void **state)
+{
+    (void)state;
+    for (unsigned size = 1; size <= MAX; size += 3) {
+        struct rt_team *team = new_team(size);
+        for (unsigned run = 0; run < 8; run++) {
+            struct shared_work work = {.team = team};
+            rt_team_run(team, 1 + run * 5 % size, share_stages, &work);
+            assert_int_equal(work.wrong, 0);
+        }
+        rt_team_free(team);
+    }
+}
+
+/* Worker 0 keeps its first chunk until the others have done all the rest: it ends only if they take
+ * what worker 0 has left. */
+static void hold_a_chunk(void *ctx, unsigned worker, unsigned n)
+{
+    struct shared_work *work = ctx;
+    uint32_t first, end;
+    (void)n;
+    rt_team_stage(work->team, worker, UNITS);
+    while (rt_team_take(work->team, worker, &first, &end)) {
+        while (worker == 0 && atomic_load(&work->finished) + (end - first) < UNITS)
+            ert_sleep_until_ns(ert_now_ns() + 100 * 1000);
+        atomic_fetch_add(&work->finished, end - first);
+    }
+}
+
+static void test_others_take_what_a_slow_worker_has_left(void **state)
+{
+    (void)state;
+    struct rt_team *team = new_team(3);
+    for (unsigned n = 2; n <= 3; n++) {
+        struct shared_work work = {.team = team};
+        rt_team_run(team, n, hold_a_chunk, &work);
+        assert_int_equal(work.finished, UNITS);
+    }
+    rt_team_free(team);
+}
+
 static void test_wrong_sizes_are_refused(void **state)
 {
     (void)state;
@@ -151,6 +218,8 @@ int main(void)
         cmocka_unit_test(test_every_worker_runs_once),
         cmocka_unit_test(test_barrier_separates_steps),
         cmocka_unit_test(test_waiting_threads_sleep),
+        cmocka_unit_test(test_every_unit_is_taken_once),
+        cmocka_unit_test(test_others_take_what_a_slow_worker_has_left),
         cmocka_unit_test(test_wrong_sizes_are_refused),
         cmocka_unit_test(test_largest_team),
     };
