@@ -1,17 +1,44 @@
-/* forward: one step of a model, from token ids to logits, top to bottom as
- * docs/pack-format.md
- * ("Arithmetic") writes it. All workers run the same code; a column (token) has one owner for the
- * work that is not split, and barriers stand where a stage reads what others wrote. Nothing depends
- * on how many workers or columns there are, so neither does any bit of the result. */
+/* forward: one step of a model, from token ids to logits, top to bottom as docs/pack-format.md
+ * ("Arithmetic") writes it. A step is a row of stages; in each the workers share the units of work
+ * out among themselves (team.h) and meet at a barrier, five times a layer. What lies between two
+ * stages, the residual stream and its norm, is so little for a few columns that every worker
+ * computes it for itself; the columns of a long chunk have one owner each, and two barriers more.
+ * Nothing depends on who did what, so neither does any bit of the result. */
 #include "runtime/forward.h"
 
 #include <math.h>
 #include <string.h>
 
-/* The worker's place: who of how many. */
+/* A worker's place in a step. */
 struct place {
-    unsigned worker, n;
+    unsigned worker;
+    struct rt_stream *stream;   /* its own, or the one that all share */
+    uint32_t first_col, stride; /* of the columns it brings forward there */
 };
+
+/* ---- stages -------------------------------------------------------------------------------- */
+
+/* Units first .. end - 1 of the work on one layer (of the head: on the columns from `index` on). */
+typedef void unit_fn(struct rt_forward *f, uint32_t index, uint32_t first, uint32_t end,
+                     struct place at);
+
+static void stage(struct rt_forward *f, unit_fn *work, uint32_t index, uint32_t n_units,
+                  struct place at)
+{
+    uint32_t per = (n_units + RT_MAX_UNITS - 1) / RT_MAX_UNITS, first, end;
+    if (n_units > 0)
+        rt_team_stage(f->team, at.worker, (n_units + per - 1) / per);
+    while (n_units > 0 && rt_team_take(f->team, at.worker, &first, &end))
+        work(f, index, first * per, end * per < n_units ? end * per : n_units, at);
+    rt_team_barrier(f->team);
+}
+
+/* Where a stream is shared, the others' columns are needed next. */
+static void meet(struct rt_forward *f, struct place at)
+{
+    if (at.stream == &f->shared)
+        rt_team_barrier(f->team);
+}
 
 /* ---- activations --------------------------------------------------------------------------- */
 
@@ -31,19 +58,25 @@ static void quantize(const struct rt_forward *f, struct rt_signal *s, uint32_t c
 }
 
 /* normed = rmsnorm(x, norm) of one column. */
-static void normalize(struct rt_forward *f, const float *norm, uint32_t col)
+static void normalize(const struct rt_forward *f, struct rt_stream *s, const float *norm,
+                      uint32_t col)
 {
     const struct rt_model *m = &f->pack->model;
     uint32_t width = m->n_embd_pad;
-    f->kernels->rmsnorm(f->x + (size_t)col * width, norm, width, m->n_embd, m->rms_eps,
-                        f->normed.f32 + (size_t)col * width);
-    quantize(f, &f->normed, col, 0, width / PACK_GROUP);
+    f->kernels->rmsnorm(s->x + (size_t)col * width, norm, width, m->n_embd, m->rms_eps,
+                        s->normed.f32 + (size_t)col * width);
+    quantize(f, &s->normed, col, 0, width / PACK_GROUP);
 }
 
-/* y = the first rows x cols of m times columns [col, col + n_cols) of s. */
+/* Rows of a product. */
+struct rows {
+    uint32_t first, n;
+};
+
+/* y = these rows and the first cols columns of m times columns [col, col + n_cols) of s. */
 static void product(const struct rt_forward *f, const struct rt_matrix *m,
-                    const struct rt_signal *s, uint32_t col, uint32_t n_cols, uint32_t rows,
-                    uint32_t cols, float *y, uint32_t y_stride, struct place at)
+                    const struct rt_signal *s, uint32_t col, uint32_t n_cols, struct rows rows,
+                    uint32_t cols, float *y, uint32_t y_stride)
 {
     size_t group = (size_t)col * s->acts.groups;
     size_t unit = f->step.variant->act_bits / 8;
@@ -61,7 +94,7 @@ static void product(const struct rt_forward *f, const struct rt_matrix *m,
         .stride = s->width,
         .n_cols = n_cols,
     };
-    rt_matmul(f->kernels, m, &input, rows, cols, y, y_stride, at.worker, at.n);
+    rt_matmul(f->kernels, m, &input, rows.first, rows.n, cols, y, y_stride);
 }
 
 /* ---- embedding ----------------------------------------------------------------------------- */
@@ -80,14 +113,14 @@ static uint32_t position_of(const struct rt_forward *f, uint32_t col)
 /* x = the token's row, zero in the padding (whose stored weights may be anything); turn = cosine
  * and sine of its position times every frequency. In double, so that position 100,000 is as exact
  * as position 1. */
-static void embed(struct rt_forward *f, uint32_t col)
+static void embed(const struct rt_forward *f, struct rt_stream *s, uint32_t col)
 {
     const struct rt_model *m = &f->pack->model;
     uint32_t half = m->head_dim / 2;
-    float *x = f->x + (size_t)col * m->n_embd_pad;
+    float *x = s->x + (size_t)col * m->n_embd_pad;
     rt_matrix_row(&f->pack->embed, f->step.variant->weight_bits, (uint32_t)f->step.ids[col], x);
     memset(x + m->n_embd, 0, (m->n_embd_pad - m->n_embd) * sizeof *x);
-    float *turn = f->turn + (size_t)col * half * 2;
+    float *turn = s->turn + (size_t)col * half * 2;
     for (uint32_t i = 0; i < half; i++) {
         double angle = position_of(f, col) * f->frequency[i];
         turn[2 * i] = (float)cos(angle);
@@ -99,10 +132,8 @@ static void embed(struct rt_forward *f, uint32_t col)
 
 /* Rotates pairs [0, dims / 2) of one head by the token's angles (RoPE, arXiv 2104.09864 eq. 34);
  * pairs names each one's frequency. */
-static void rotate(const struct rt_forward *f, float *head, uint32_t dims, const uint16_t *pairs,
-                   uint32_t col)
+static void rotate(const float *turn, float *head, uint32_t dims, const uint16_t *pairs)
 {
-    const float *turn = f->turn + (size_t)col * f->pack->model.head_dim;
     for (uint32_t p = 0; p < dims / 2; p++) {
         float c = turn[2 * pairs[p]], s = turn[2 * pairs[p] + 1];
         float a = head[2 * p], b = head[2 * p + 1];
@@ -120,13 +151,9 @@ static size_t cache_index(const struct rt_forward *f, uint32_t sequence, uint32_
     return row * m->head_pad * f->cache.element;
 }
 
-static void store(const struct rt_forward *f, const float *head, uint8_t *to)
+static const float *turn_of(const struct rt_forward *f, struct place at, uint32_t col)
 {
-    uint32_t width = f->pack->model.head_pad;
-    if (f->cache.element == sizeof(float))
-        memcpy(to, head, width * sizeof(float));
-    else
-        f->kernels->to_f16(head, width, (uint16_t *)(void *)to);
+    return at.stream->turn + (size_t)col * f->pack->model.head_dim;
 }
 
 static void add(float *x, const float *bias, uint32_t n)
@@ -146,25 +173,94 @@ static void normalize_head(const struct rt_forward *f, const float *norm, uint32
                             m->rms_eps, head);
 }
 
-/* Finishes keys and values (bias, norm, rotation) and caches those of all columns, always at full
+/* One part of a stage's units: which of [first, end) lie in [from, from + n), counted from there.
+ */
+static struct rows part_of(uint32_t first, uint32_t end, uint32_t from, uint32_t n)
+{
+    uint32_t a = first > from ? first - from : 0, b = end > from ? end - from : 0;
+    a = a < n ? a : n;
+    b = b < n ? b : n;
+    return (struct rows){a, b - a};
+}
+
+static struct rows in_rows(struct rows units, uint32_t rows_per_unit)
+{
+    return (struct rows){units.first * rows_per_unit, units.n * rows_per_unit};
+}
+
+/* Rows of K or V that are cached together: a whole head where its norm needs all of it. */
+static uint32_t cache_unit(const struct rt_forward *f, const struct rt_layer *l)
+{
+    return l->k_norm ? f->pack->model.head_pad : PACK_GROUP;
+}
+
+/* Caches rows r.first .. r.first + r.n - 1 of K or V, dimensions of one head or of several. */
+static void store(const struct rt_forward *f, uint32_t layer, uint8_t *cache, const float *values,
+                  struct rows r, uint32_t col)
+{
+    uint32_t width = f->pack->model.head_pad;
+    for (uint32_t i = r.first; i < r.first + r.n; i += PACK_GROUP) {
+        uint8_t *to = cache +
+                      cache_index(f, sequence_of(f, col), layer, i / width, position_of(f, col)) +
+                      (size_t)(i % width) * f->cache.element;
+        if (f->cache.element == sizeof(float))
+            memcpy(to, values + i, PACK_GROUP * sizeof(float));
+        else
+            f->kernels->to_f16(values + i, PACK_GROUP, (uint16_t *)(void *)to);
+    }
+}
+
+/* Rows of K, finished (bias, norm, rotation) and cached. Keys and values are always cached at full
  * rank: whatever tier a later token has, it finds what it needs. */
-static void fill_cache(struct rt_forward *f, uint32_t layer, struct place at)
+static void make_keys(struct rt_forward *f, uint32_t layer, struct rows r, struct place at)
 {
     const struct rt_model *m = &f->pack->model;
-    for (uint32_t task = at.worker; task < m->n_kv_heads * f->step.n_cols; task += at.n) {
-        uint32_t col = task / m->n_kv_heads, group = task % m->n_kv_heads;
-        size_t head = ((size_t)col * m->n_kv_heads + group) * m->head_pad;
-        size_t to = cache_index(f, sequence_of(f, col), layer, group, position_of(f, col));
-        const struct rt_layer *l = &f->pack->layers[layer];
-        if (l->k_bias)
-            add(f->k + head, l->k_bias + (size_t)group * m->head_pad, m->head_pad);
-        if (l->v_bias)
-            add(f->v + head, l->v_bias + (size_t)group * m->head_pad, m->head_pad);
-        normalize_head(f, l->k_norm, group, f->k + head);
-        rotate(f, f->k + head, m->head_pad, l->pairs + group * m->head_pad / 2, col);
-        store(f, f->k + head, f->cache.keys + to);
-        store(f, f->v + head, f->cache.values + to);
+    const struct rt_layer *l = &f->pack->layers[layer];
+    uint32_t kv = m->n_kv_heads * m->head_pad, unit = cache_unit(f, l), n = f->step.n_cols;
+    product(f, &l->k, &at.stream->normed, 0, n, r, m->n_embd_pad, f->k, kv);
+    for (uint32_t col = 0; col < n; col++) {
+        float *keys = f->k + (size_t)col * kv;
+        for (uint32_t i = r.first; i < r.first + r.n; i += unit) {
+            if (l->k_bias)
+                add(keys + i, l->k_bias + i, unit);
+            normalize_head(f, l->k_norm, i / m->head_pad, keys + i);
+            rotate(turn_of(f, at, col), keys + i, unit, l->pairs + i / 2);
+        }
+        store(f, layer, f->cache.keys, keys, r, col);
     }
+}
+
+static void make_values(struct rt_forward *f, uint32_t layer, struct rows r, struct place at)
+{
+    const struct rt_model *m = &f->pack->model;
+    const struct rt_layer *l = &f->pack->layers[layer];
+    uint32_t kv = m->n_kv_heads * m->head_pad, n = f->step.n_cols;
+    product(f, &l->v, &at.stream->normed, 0, n, r, m->n_embd_pad, f->v, kv);
+    for (uint32_t col = 0; col < n; col++) {
+        float *values = f->v + (size_t)col * kv;
+        if (l->v_bias)
+            add(values + r.first, l->v_bias + r.first, r.n);
+        store(f, layer, f->cache.values, values, r, col);
+    }
+}
+
+/* Units: K, then V, in rows that are cached together, then Q by 32 rows. */
+static void project(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
+                    struct place at)
+{
+    const struct rt_model *m = &f->pack->model;
+    const struct rt_layer *l = &f->pack->layers[layer];
+    uint32_t unit = cache_unit(f, l), kv = m->n_kv_heads * m->head_pad / unit;
+    uint32_t width = m->n_heads * f->step.tier->dims[layer].qk;
+    struct rows k = part_of(first, end, 0, kv), v = part_of(first, end, kv, kv);
+    struct rows q = part_of(first, end, 2 * kv, width / PACK_GROUP);
+    if (k.n)
+        make_keys(f, layer, in_rows(k, unit), at);
+    if (v.n)
+        make_values(f, layer, in_rows(v, unit), at);
+    if (q.n)
+        product(f, &l->q, &at.stream->normed, 0, f->step.n_cols, in_rows(q, PACK_GROUP),
+                m->n_embd_pad, f->q, m->n_heads * m->head_pad);
 }
 
 /* Where a block of 32 dims of one head lies in "by block across heads". */
@@ -175,11 +271,10 @@ static size_t block_at(uint32_t n_heads, uint32_t head, uint32_t block)
 
 /* One head's query, finished (bias, norm, rotation), into own[qk]. */
 static void take_query(const struct rt_forward *f, const struct rt_layer *l, uint32_t qk,
-                       uint32_t head, uint32_t col, float *own)
+                       uint32_t head, const float *q, const float *turn, float *own)
 {
     const struct rt_model *m = &f->pack->model;
     uint32_t group = head / (m->n_heads / m->n_kv_heads);
-    const float *q = f->q + (size_t)col * m->n_heads * m->head_pad;
     for (uint32_t b = 0; b < qk / PACK_GROUP; b++) {
         size_t at = block_at(m->n_heads, head, b);
         memcpy(own + b * PACK_GROUP, q + at, PACK_GROUP * sizeof *own);
@@ -187,23 +282,24 @@ static void take_query(const struct rt_forward *f, const struct rt_layer *l, uin
             add(own + b * PACK_GROUP, l->q_bias + at, PACK_GROUP);
     }
     normalize_head(f, l->q_norm, group, own);
-    rotate(f, own, qk, l->pairs + group * m->head_pad / 2, col);
+    rotate(turn, own, qk, l->pairs + group * m->head_pad / 2);
 }
 
 /* One head of one column: mixed = softmax(q K^T / sqrt(head_dim)) V over positions 0 .. own. The
  * head's output blocks are whole groups, so they are quantized here as well. */
 static void attend(struct rt_forward *f, uint32_t layer, uint32_t head, uint32_t col,
-                   unsigned worker)
+                   struct place at)
 {
     const struct rt_model *m = &f->pack->model;
     const struct rt_dims *d = &f->step.tier->dims[layer];
     bool f16 = f->cache.element == sizeof(uint16_t);
     uint32_t group = head / (m->n_heads / m->n_kv_heads), n = position_of(f, col) + 1;
     size_t keys = cache_index(f, sequence_of(f, col), layer, group, 0);
-    float *own = f->head + (size_t)worker * m->head_pad;
-    float *scores = f->scores + (size_t)worker * f->cache.n_ctx;
+    float *own = f->head + (size_t)at.worker * m->head_pad;
+    float *scores = f->scores + (size_t)at.worker * f->cache.n_ctx;
 
-    take_query(f, &f->pack->layers[layer], d->qk, head, col, own);
+    take_query(f, &f->pack->layers[layer], d->qk, head,
+               f->q + (size_t)col * m->n_heads * m->head_pad, turn_of(f, at, col), own);
     (f16 ? f->kernels->score_f16 : f->kernels->score_f32)(
         own, f->cache.keys + keys, m->head_pad, n, d->qk, 1 / sqrtf((float)m->head_dim), scores);
     f->kernels->softmax(scores, n);
@@ -217,72 +313,93 @@ static void attend(struct rt_forward *f, uint32_t layer, uint32_t head, uint32_t
     }
 }
 
+/* Units: heads of all columns, column by column. */
+static void attend_heads(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
+                         struct place at)
+{
+    uint32_t heads = f->pack->model.n_heads;
+    for (uint32_t unit = first; unit < end; unit++)
+        attend(f, layer, unit % heads, unit / heads, at);
+}
+
+/* out = O mixed; units: tiles of rows. */
+static void project_out(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
+                        struct place at)
+{
+    const struct rt_model *m = &f->pack->model;
+    struct rows tiles = {first, end - first};
+    (void)at;
+    product(f, &f->pack->layers[layer].o, &f->mixed, 0, f->step.n_cols, in_rows(tiles, PACK_TILE),
+            m->n_heads * f->step.tier->dims[layer].vo, f->out, m->n_embd_pad);
+}
+
 /* out = O attend(rotate(norm(Q a + bias)), rotate(norm(K a + bias)), V a + bias) */
 static void attention(struct rt_forward *f, uint32_t i, struct place at)
 {
     const struct rt_model *m = &f->pack->model;
-    const struct rt_layer *l = &f->pack->layers[i];
-    const struct rt_dims *d = &f->step.tier->dims[i];
-    uint32_t n = f->step.n_cols, embd = m->n_embd_pad, heads = m->n_heads;
-    uint32_t kv = m->n_kv_heads * m->head_pad;
-
-    product(f, &l->q, &f->normed, 0, n, heads * d->qk, embd, f->q, heads * m->head_pad, at);
-    product(f, &l->k, &f->normed, 0, n, kv, embd, f->k, kv, at);
-    product(f, &l->v, &f->normed, 0, n, kv, embd, f->v, kv, at);
-    rt_team_barrier(f->team);
-    fill_cache(f, i, at);
-    rt_team_barrier(f->team);
-    for (uint32_t task = at.worker; task < heads * n; task += at.n)
-        attend(f, i, task % heads, task / heads, at.worker);
-    rt_team_barrier(f->team);
-    product(f, &l->o, &f->mixed, 0, n, embd, heads * d->vo, f->out, embd, at);
-    rt_team_barrier(f->team);
+    uint32_t kv = m->n_kv_heads * m->head_pad / cache_unit(f, &f->pack->layers[i]);
+    uint32_t q = m->n_heads * f->step.tier->dims[i].qk / PACK_GROUP;
+    stage(f, project, i, 2 * kv + q, at);
+    stage(f, attend_heads, i, m->n_heads * f->step.n_cols, at);
+    stage(f, project_out, i, m->n_embd_pad / PACK_TILE, at);
 }
 
 /* ---- MLP ----------------------------------------------------------------------------------- */
 
-/* g = silu(GATE b) * (UP b), cut into as many shares of groups as there are workers. */
-static void gate(struct rt_forward *f, const struct rt_dims *d, struct place at)
+/* Units: groups of 32 channels of g = silu(GATE b) * (UP b), then groups of COMP_V b, where the
+ * tier has one; quantized for the products that read them. */
+static void gate(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
+                 struct place at)
 {
-    uint32_t groups = d->mlp / PACK_GROUP;
-    uint32_t first = (uint32_t)((uint64_t)groups * at.worker / at.n);
-    uint32_t n = (uint32_t)((uint64_t)groups * (at.worker + 1) / at.n) - first;
-    for (uint32_t col = 0; n && col < f->step.n_cols; col++) {
-        size_t from = (size_t)col * f->gated.width + first * PACK_GROUP;
-        f->kernels->swiglu(f->gated.f32 + from, f->up + from, n * PACK_GROUP);
-        quantize(f, &f->gated, col, first, n);
+    const struct rt_layer *l = &f->pack->layers[layer];
+    const struct rt_matrix *v = &f->step.tier->extras[layer].comp_v;
+    const struct rt_signal *b = &at.stream->normed;
+    uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
+    uint32_t groups = f->step.tier->dims[layer].mlp / PACK_GROUP;
+    struct rows g = part_of(first, end, 0, groups);
+    struct rows c = part_of(first, end, groups, v->rows / PACK_GROUP);
+    if (g.n) {
+        product(f, &l->gate, b, 0, n, in_rows(g, PACK_GROUP), embd, f->gated.f32, f->gated.width);
+        product(f, &l->up, b, 0, n, in_rows(g, PACK_GROUP), embd, f->up, f->gated.width);
+    }
+    if (c.n)
+        product(f, v, b, 0, n, in_rows(c, PACK_GROUP), embd, f->comp.f32, f->comp.width);
+    for (uint32_t col = 0; col < n; col++) {
+        size_t from = (size_t)col * f->gated.width + g.first * PACK_GROUP;
+        if (g.n)
+            f->kernels->swiglu(f->gated.f32 + from, f->up + from, g.n * PACK_GROUP);
+        quantize(f, &f->gated, col, g.first, g.n);
+        quantize(f, &f->comp, col, c.first, c.n);
     }
 }
 
-/* out = DOWN g, correction = COMP_U (COMP_V b) where the tier has one */
+/* out = DOWN g, correction = COMP_U (COMP_V b) where the tier has one; units: tiles of rows. */
+static void project_down(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
+                         struct place at)
+{
+    const struct rt_extras *x = &f->step.tier->extras[layer];
+    uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
+    struct rows rows = in_rows((struct rows){first, end - first}, PACK_TILE);
+    (void)at;
+    product(f, &f->pack->layers[layer].down, &f->gated, 0, n, rows, f->step.tier->dims[layer].mlp,
+            f->out, embd);
+    if (x->comp_u.data)
+        product(f, &x->comp_u, &f->comp, 0, n, rows, x->comp_u.cols, f->correction, embd);
+}
+
 static void mlp(struct rt_forward *f, uint32_t i, struct place at)
 {
-    const struct rt_layer *l = &f->pack->layers[i];
-    const struct rt_dims *d = &f->step.tier->dims[i];
-    const struct rt_extras *x = &f->step.tier->extras[i];
-    uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad, rank = x->comp_v.rows;
-
-    product(f, &l->gate, &f->normed, 0, n, d->mlp, embd, f->gated.f32, f->gated.width, at);
-    product(f, &l->up, &f->normed, 0, n, d->mlp, embd, f->up, f->gated.width, at);
-    if (rank)
-        product(f, &x->comp_v, &f->normed, 0, n, rank, embd, f->comp.f32, f->comp.width, at);
-    rt_team_barrier(f->team);
-    gate(f, d, at);
-    for (uint32_t col = at.worker; rank && col < n; col += at.n)
-        quantize(f, &f->comp, col, 0, rank / PACK_GROUP);
-    rt_team_barrier(f->team);
-    product(f, &l->down, &f->gated, 0, n, embd, d->mlp, f->out, embd, at);
-    if (rank)
-        product(f, &x->comp_u, &f->comp, 0, n, embd, rank, f->correction, embd, at);
-    rt_team_barrier(f->team);
+    uint32_t channels = f->step.tier->dims[i].mlp + f->step.tier->extras[i].comp_v.rows;
+    stage(f, gate, i, channels / PACK_GROUP, at);
+    stage(f, project_down, i, f->pack->model.n_embd_pad / PACK_TILE, at);
 }
 
 /* x = x + ((out + bias) + correction); what is NULL is left out of the sum. */
-static void add_residual(struct rt_forward *f, uint32_t col, const float *bias,
-                         const float *correction)
+static void add_residual(const struct rt_forward *f, struct rt_stream *s, uint32_t col,
+                         const float *bias, const float *correction)
 {
     uint32_t width = f->pack->model.n_embd_pad;
-    float *x = f->x + (size_t)col * width;
+    float *x = s->x + (size_t)col * width;
     const float *out = f->out + (size_t)col * width;
     const float *c = correction ? correction + (size_t)col * width : NULL;
     for (uint32_t i = 0; i < width; i++) {
@@ -301,48 +418,70 @@ static void layer(struct rt_forward *f, uint32_t i, struct place at)
 {
     const struct rt_layer *l = &f->pack->layers[i];
     const struct rt_extras *x = &f->step.tier->extras[i];
-    for (uint32_t col = at.worker; col < f->step.n_cols; col += at.n)
-        normalize(f, l->norm_attn, col);
-    rt_team_barrier(f->team);
+    const float *correction = x->comp_u.data ? f->correction : NULL;
+    for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride)
+        normalize(f, at.stream, l->norm_attn, col);
+    meet(f, at);
     attention(f, i, at);
-    for (uint32_t col = at.worker; col < f->step.n_cols; col += at.n) {
-        add_residual(f, col, x->attn_bias, NULL);
-        normalize(f, l->norm_mlp, col);
+    for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride) {
+        add_residual(f, at.stream, col, x->attn_bias, NULL);
+        normalize(f, at.stream, l->norm_mlp, col);
     }
-    rt_team_barrier(f->team);
+    meet(f, at);
     mlp(f, i, at);
-    for (uint32_t col = at.worker; col < f->step.n_cols; col += at.n)
-        add_residual(f, col, x->mlp_bias, x->comp_u.data ? f->correction : NULL);
+    for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride)
+        add_residual(f, at.stream, col, x->mlp_bias, correction);
+}
+
+enum { HEAD_ROWS = 128 };
+
+/* logits = HEAD normed of up to RT_HEAD_COLS columns from `from` on; units: HEAD_ROWS rows. */
+static void project_head(struct rt_forward *f, uint32_t from, uint32_t first, uint32_t end,
+                         struct place at)
+{
+    const struct rt_model *m = &f->pack->model;
+    uint32_t left = f->step.n_cols - from, rows = m->n_vocab_pad - first * HEAD_ROWS;
+    struct rows r = in_rows((struct rows){first, end - first}, HEAD_ROWS);
+    r.n = r.n < rows ? r.n : rows;
+    product(f, &f->pack->head, &at.stream->normed, from, left < RT_HEAD_COLS ? left : RT_HEAD_COLS,
+            r, m->n_embd_pad, f->logits, m->n_vocab_pad);
+}
+
+/* Units: columns whose logits the caller wants, from `from` on. */
+static void copy_logits(struct rt_forward *f, uint32_t from, uint32_t first, uint32_t end,
+                        struct place at)
+{
+    const struct rt_model *m = &f->pack->model;
+    uint32_t wanted = f->step.n_cols - f->step.n_logits;
+    (void)at;
+    for (uint32_t i = first; i < end; i++)
+        memcpy(f->step.logits_out + (size_t)(from - wanted + i) * m->n_vocab,
+               f->logits + (size_t)i * m->n_vocab_pad, m->n_vocab * sizeof(float));
 }
 
 /* logits = HEAD rmsnorm(x, NORM_FINAL) of the last n_logits columns, a few at a time */
 static void head(struct rt_forward *f, struct place at)
 {
-    const struct rt_model *m = &f->pack->model;
     uint32_t n = f->step.n_cols, first = n - f->step.n_logits;
-    for (uint32_t col = at.worker; col < n; col += at.n)
+    uint32_t units = (f->pack->model.n_vocab_pad + HEAD_ROWS - 1) / HEAD_ROWS;
+    for (uint32_t col = at.first_col; col < n; col += at.stride)
         if (col >= first)
-            normalize(f, f->pack->norm_final, col);
+            normalize(f, at.stream, f->pack->norm_final, col);
+    meet(f, at);
     for (uint32_t from = first; from < n; from += RT_HEAD_COLS) {
-        uint32_t count = n - from < RT_HEAD_COLS ? n - from : RT_HEAD_COLS;
-        rt_team_barrier(f->team);
-        product(f, &f->pack->head, &f->normed, from, count, m->n_vocab_pad, m->n_embd_pad,
-                f->logits, m->n_vocab_pad, at);
-        if (!f->step.logits_out)
-            continue;
-        rt_team_barrier(f->team);
-        for (uint32_t i = at.worker; i < count; i += at.n)
-            memcpy(f->step.logits_out + (size_t)(from - first + i) * m->n_vocab,
-                   f->logits + (size_t)i * m->n_vocab_pad, m->n_vocab * sizeof(float));
+        stage(f, project_head, from, units, at);
+        if (f->step.logits_out)
+            stage(f, copy_logits, from, n - from < RT_HEAD_COLS ? n - from : RT_HEAD_COLS, at);
     }
 }
 
 static void step(void *ctx, unsigned worker, unsigned n)
 {
     struct rt_forward *f = ctx;
-    struct place at = {worker, n};
-    for (uint32_t col = worker; col < f->step.n_cols; col += n)
-        embed(f, col);
+    bool few = f->step.n_cols <= RT_FEW_COLS;
+    struct place at = {worker, few ? &f->own[worker] : &f->shared, few ? 0 : worker, few ? 1 : n};
+    for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride)
+        embed(f, at.stream, col);
     for (uint32_t i = 0; i < f->pack->model.n_layers; i++)
         layer(f, i, at);
     if (f->step.n_logits)

@@ -9,13 +9,23 @@
 #include "runtime/point.h"
 #include "runtime/team.h"
 
-enum { RT_HEAD_COLS = 8 }; /* columns whose logits are computed together */
+enum {
+    RT_HEAD_COLS = 8, /* columns whose logits are computed together */
+    RT_FEW_COLS = 8,  /* up to so many, every worker carries the residual stream itself */
+};
 
 /* Columns of activations, as floats and quantized for the products that read them. */
 struct rt_signal {
     float *f32;          /* [C][width] */
     struct rt_acts acts; /* [C][width / 32] groups */
     uint32_t width;
+};
+
+/* The residual stream of the step's columns and what is derived from it alone. */
+struct rt_stream {
+    float *turn;             /* [C][head_dim / 2][2] cosine and sine of the position's angles */
+    float *x;                /* [C][E] */
+    struct rt_signal normed; /* [C][E] */
 };
 
 /* Keys and values of every token at full rank: [sequence][layer][kv head][position][P], f16 or f32.
@@ -47,14 +57,13 @@ struct rt_forward {
     uint32_t chunk;
 
     double *frequency;       /* [head_dim / 2] radians a position */
-    float *turn;             /* [C][head_dim / 2][2] cosine and sine */
-    float *x;                /* [C][E] the residual stream */
+    struct rt_stream shared; /* of a step of many columns */
+    struct rt_stream *own;   /* [workers], C = RT_FEW_COLS: of a step of few */
     float *q;                /* [C][H P] by block of 32 dims across heads */
     float *k, *v;            /* [C][G P] by head */
     float *up;               /* [C][F] */
     float *out;              /* [C][E] of O and of DOWN */
     float *correction;       /* [C][E] of COMP_U */
-    struct rt_signal normed; /* [C][E] */
     struct rt_signal mixed;  /* [C][H P] in O's column order */
     struct rt_signal gated;  /* [C][F] */
     struct rt_signal comp;   /* [C][largest rank] */

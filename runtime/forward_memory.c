@@ -33,6 +33,14 @@ static void cut_signal(struct arena *a, struct rt_signal *s, uint32_t chunk, uin
     s->acts.sum = cut(a, chunk, s->acts.groups, sizeof(int32_t));
 }
 
+static void cut_stream(struct arena *a, struct rt_stream *s, uint32_t chunk,
+                       const struct rt_model *m)
+{
+    s->turn = cut(a, chunk, m->head_dim, sizeof(float));
+    s->x = cut(a, chunk, m->n_embd_pad, sizeof(float));
+    cut_signal(a, &s->normed, chunk, m->n_embd_pad);
+}
+
 static uint32_t widest_mlp(const struct rt_pack *pack)
 {
     uint32_t widest = 0;
@@ -56,6 +64,7 @@ static void cut_all(struct rt_forward *f, struct arena *a)
 {
     const struct rt_model *m = &f->pack->model;
     size_t c = f->chunk, workers = rt_team_size(f->team);
+    uint32_t few = f->chunk < RT_FEW_COLS ? f->chunk : RT_FEW_COLS;
     uint32_t q_width = m->n_heads * m->head_pad, kv_width = m->n_kv_heads * m->head_pad;
     uint32_t mlp = widest_mlp(f->pack);
     size_t cached = (size_t)m->n_layers * kv_width; /* below 2^31 by META's limits */
@@ -64,15 +73,18 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     f->cache.keys = cut(a, cached, positions, f->cache.element);
     f->cache.values = cut(a, cached, positions, f->cache.element);
     f->frequency = cut(a, 1, m->head_dim / 2, sizeof(double));
-    f->turn = cut(a, c, m->head_dim, sizeof(float));
-    f->x = cut(a, c, m->n_embd_pad, sizeof(float));
+    cut_stream(a, &f->shared, f->chunk, m);
+    f->own = cut(a, workers, 1, sizeof *f->own);
+    for (size_t w = 0; w < workers; w++) {
+        struct rt_stream counted;
+        cut_stream(a, f->own ? &f->own[w] : &counted, few, m);
+    }
     f->q = cut(a, c, q_width, sizeof(float));
     f->k = cut(a, c, kv_width, sizeof(float));
     f->v = cut(a, c, kv_width, sizeof(float));
     f->up = cut(a, c, mlp, sizeof(float));
     f->out = cut(a, c, m->n_embd_pad, sizeof(float));
     f->correction = cut(a, c, m->n_embd_pad, sizeof(float));
-    cut_signal(a, &f->normed, f->chunk, m->n_embd_pad);
     cut_signal(a, &f->mixed, f->chunk, q_width);
     cut_signal(a, &f->gated, f->chunk, mlp);
     cut_signal(a, &f->comp, f->chunk, largest_rank(f->pack));

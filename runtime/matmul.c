@@ -1,4 +1,4 @@
-/* One worker's share of a matrix product: tile by tile, within a tile panel by panel. */
+/* Rows of a matrix product: tile by tile, within a tile panel by panel. */
 #include "runtime/matmul.h"
 
 #include <string.h>
@@ -134,14 +134,11 @@ static struct product product_init(const struct rt_kernels *k, const struct rt_m
 }
 
 void rt_matmul(const struct rt_kernels *k, const struct rt_matrix *m, const struct rt_input *x,
-               uint32_t rows, uint32_t cols, float *y, uint32_t y_stride, unsigned worker,
-               unsigned n)
+               uint32_t first_row, uint32_t rows, uint32_t cols, float *y, uint32_t y_stride)
 {
     struct product p = product_init(k, m, x, cols);
     tile_fn *multiply = is_f32(m) ? f32_tile : nested_tile;
-    uint64_t tiles = rows / TILE;
-    uint32_t begin = (uint32_t)(tiles * worker / n), end = (uint32_t)(tiles * (worker + 1) / n);
-    for (uint32_t tile = begin; tile < end; tile++)
+    for (uint32_t tile = first_row / TILE; tile < (first_row + rows) / TILE; tile++)
         for (uint32_t col = 0; col < x->n_cols; col += RT_COLS) {
             uint32_t left = x->n_cols - col;
             multiply(&p, tile, col, left < RT_COLS ? left : RT_COLS,

@@ -1,4 +1,4 @@
-/* matmul: products of one matrix with a few columns of activations, one worker's share of rows. */
+/* matmul: products of one matrix with a few columns of activations, some of its rows. */
 #ifndef RT_MATMUL_H
 #define RT_MATMUL_H
 
@@ -25,13 +25,12 @@ struct rt_input {
     uint32_t n_cols;
 };
 
-/* y[c][r] = (W x_c)[r] for the first `rows` rows (multiple of 16) and first `cols` columns
- * (multiple of 32) of m; worker w of n computes a contiguous share of the tiles. y is
- * [n_cols][y_stride]. Needs no barrier inside; the caller's barrier makes the others' rows visible.
- * Same bits for any n, any n_cols. Reads m->l only if weight_bits is 8 or m->l_resident. */
+/* y[c][r] = (W x_c)[r] for rows first_row .. first_row + rows - 1 (both multiples of 16) and the
+ * first `cols` columns (multiple of 32) of m; y is [n_cols][y_stride] from row 0 on. Same bits
+ * however rows and columns of activations are shared out. Reads m->l only if weight_bits is 8 or
+ * m->l_resident. */
 void rt_matmul(const struct rt_kernels *k, const struct rt_matrix *m, const struct rt_input *x,
-               uint32_t rows, uint32_t cols, float *y, uint32_t y_stride, unsigned worker,
-               unsigned n);
+               uint32_t first_row, uint32_t rows, uint32_t cols, float *y, uint32_t y_stride);
 
 /* Row `row` of m as m->cols floats, as W8 (bits 8 or l_resident), W4 (bits 4) or f32. */
 void rt_matrix_row(const struct rt_matrix *m, unsigned weight_bits, uint32_t row, float *out);

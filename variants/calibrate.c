@@ -123,7 +123,10 @@ static void product(const struct batch *b, const struct rt_matrix *m, const floa
                     struct place at)
 {
     const struct rt_input input = {.f32 = x, .stride = m->cols, .n_cols = b->n};
-    rt_matmul(b->kernels, m, &input, m->rows, m->cols, y, m->rows, at.worker, at.n);
+    uint64_t tiles = m->rows / PACK_TILE;
+    uint32_t first = (uint32_t)(tiles * at.worker / at.n) * PACK_TILE;
+    uint32_t end = (uint32_t)(tiles * (at.worker + 1) / at.n) * PACK_TILE;
+    rt_matmul(b->kernels, m, &input, first, end - first, m->cols, y, m->rows);
 }
 
 static void normalize(const struct batch *b, const float *norm, struct place at)

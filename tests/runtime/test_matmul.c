@@ -241,8 +241,10 @@ static float *multiply(const struct rt_matrix *m, const struct rt_input *x, uint
     float *y = new_memory(sizeof *y * N_COLS * STRIDE);
     for (size_t i = 0; i < (size_t)N_COLS * STRIDE; i++)
         y[i] = -12345;
-    for (unsigned worker = n; worker-- > 0;)
-        rt_matmul(kernels, m, x, rows, cols, y, STRIDE, worker, n);
+    for (unsigned part = n; part-- > 0;) {
+        uint32_t tiles = rows / 16, first = tiles * part / n * 16;
+        rt_matmul(kernels, m, x, first, tiles * (part + 1) / n * 16 - first, cols, y, STRIDE);
+    }
     return y;
 }
 
