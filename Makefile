@@ -45,7 +45,7 @@ TESTS     := $(TEST_SRC:%.c=$(BUILD)/%)
 DRIVE_SRC := $(wildcard tests/*/drive_*.c)
 DRIVERS   := $(DRIVE_SRC:%.c=$(BUILD)/%)
 
-.PHONY: all help check check-kernels asan ubsan tsan fuzz bench lint layers headers format install clean tests
+.PHONY: all help check check-kernels asan ubsan tsan fuzz bench lint layers headers format install clean tests fixtures
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -124,6 +124,10 @@ layers: ## includes go down only
 
 headers: ## every header compiles on its own
 	@for h in $$(find $(ROOMS) tests -name '*.h'); do $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
+
+# Needs torch and transformers: make fixtures PYTHON=venv/bin/python3
+fixtures: ## make the tiny checkpoints of tests/variants/fixtures and their logits again
+	$(PYTHON) tools/make-fixtures
 
 lint: ## clang-format, clang-tidy, cppcheck, shellcheck
 	tools/lint

@@ -110,7 +110,7 @@ int rt_forward_init(struct rt_forward *f, struct ert_error *err)
     arena = (struct arena){.block = f->memory};
     cut_all(f, &arena);
     for (uint32_t i = 0; i < m->head_dim / 2; i++)
-        f->frequency[i] = rt_pack_frequency(pack, i);
+        f->frequency[i] = rt_rope_frequency(m, pack->rope_factors, i);
     memset(f->logits, 0, m->n_vocab_pad * sizeof(float));
     return 0;
 }

@@ -73,8 +73,9 @@ void rt_pack_free(struct rt_pack *pack); /* NULL is fine */
 /* Checksums of the planes (reads the whole file). */
 int rt_pack_verify(const struct rt_pack *pack, const struct ert_progress *progress,
                    struct ert_error *err);
-/* Radians that RoPE turns the pair of frequency index f < head_dim / 2 at each position. */
-double rt_pack_frequency(const struct rt_pack *pack, uint32_t f);
+/* Radians that RoPE turns the pair of frequency index f < head_dim / 2 at each position; factors
+ * [head_dim / 2], or NULL for all 1. */
+double rt_rope_frequency(const struct rt_model *model, const float *factors, uint32_t f);
 /* Bytes of weights one decoded token reads at a variant and tier (extras counted, embedding row
  * not). */
 uint64_t rt_pack_bytes_per_token(const struct rt_pack *pack, unsigned variant, unsigned tier);

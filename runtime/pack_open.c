@@ -242,11 +242,10 @@ int rt_pack_verify(const struct rt_pack *pack, const struct ert_progress *progre
     return rc;
 }
 
-double rt_pack_frequency(const struct rt_pack *pack, uint32_t f)
+double rt_rope_frequency(const struct rt_model *model, const float *factors, uint32_t f)
 {
-    const struct rt_model *m = &pack->model;
-    double factor = pack->rope_factors ? (double)pack->rope_factors[f] : 1;
-    return pow((double)m->rope_theta, -2.0 * f / m->head_dim) / factor;
+    double unscaled = pow((double)model->rope_theta, -2.0 * f / model->head_dim);
+    return factors ? unscaled / (double)factors[f] : unscaled;
 }
 
 /* ---- what a token reads -------------------------------------------------------------------- */

@@ -189,6 +189,7 @@ static int order_heads(const struct layer_job *j)
     if (!rc) {
         spread_heads(m, dims, j->widest->qk, o->q);
         list_heads(m, dims, o->k);
+        memcpy(o->head, dims, n * sizeof *dims);
         for (uint32_t p = 0; p < n / 2; p++)
             o->pairs[p] = dims[2 * (size_t)p] < 0 ? 0 : (uint16_t)(dims[2 * (size_t)p] / 2);
         rc = order_dims(j, VAR_V, VAR_O, unit_width(j->src, m->head_dim), dims);
@@ -246,14 +247,15 @@ static int order_residual(const struct var_source *src, bool outliers, int32_t *
 static int allocate_layer(struct var_layer_order *o, const struct rt_model *m)
 {
     size_t heads = (size_t)m->n_heads * m->head_pad, kv = (size_t)m->n_kv_heads * m->head_pad;
-    o->q = calloc(2 * heads + 2 * kv + pack_pad(m->n_ff, PACK_GROUP), sizeof *o->q);
+    o->q = calloc(2 * heads + 3 * kv + pack_pad(m->n_ff, PACK_GROUP), sizeof *o->q);
     o->pairs = calloc(kv / 2, sizeof *o->pairs);
     if (!o->q || !o->pairs)
         return -1;
     o->o = o->q + heads;
     o->k = o->o + heads;
     o->v = o->k + kv;
-    o->mlp = o->v + kv;
+    o->head = o->v + kv;
+    o->mlp = o->head + kv;
     return 0;
 }
 
@@ -294,6 +296,15 @@ static void arrange_layers(void *ctx, unsigned worker, unsigned n)
     }
 }
 
+/* A norm over a head's dimensions needs all of them. */
+static void keep_normed_heads_whole(struct var_arrangement *a, const struct var_source *src)
+{
+    for (uint32_t t = 0; t < a->n_tiers; t++)
+        for (uint32_t l = 0; l < a->n_layers; l++)
+            if (src->layers[l].part[VAR_Q_NORM].type || src->layers[l].part[VAR_K_NORM].type)
+                a->dims[t][l].qk = src->model.head_pad;
+}
+
 static void choose_tiers(struct var_arrangement *a, const struct var_build_options *options)
 {
     static const unsigned standard[] = {100, 90, 80, 70};
@@ -316,6 +327,7 @@ int var_arrange(struct var_arrangement **a, const struct var_source *src,
         job.failed = 1;
     if (!job.failed) {
         var_choose_widths(*a, &src->model, options->truncate_attention);
+        keep_normed_heads_whole(*a, src);
         rt_team_run(team, rt_team_size(team), arrange_layers, &job);
     }
     if (job.failed) {

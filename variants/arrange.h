@@ -13,6 +13,7 @@ struct var_stats;
 struct var_layer_order {
     int32_t *q, *k, *v; /* rows: [n_heads * qk[0]], [n_kv_heads * head_pad] twice */
     int32_t *o;         /* columns: [n_heads * vo[0]] */
+    int32_t *head;      /* values of the norms of heads: [n_kv_heads * head_pad] */
     int32_t *mlp;       /* rows of gate and up, columns of down: [pad(n_ff)] */
     uint16_t *pairs;    /* RoPE frequency of each stored pair: [n_kv_heads * head_pad / 2] */
 };

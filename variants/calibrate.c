@@ -155,6 +155,22 @@ static void rotate(const struct batch *b, float *head)
     }
 }
 
+/* Bias, norm and rotation of one head's query or key; bias and norm may be NULL. */
+static void finish_head(const struct batch *b, const float *bias, const float *norm, float *head)
+{
+    const struct rt_model *m = &b->pack->model;
+    for (uint32_t i = 0; bias && i < m->head_pad; i++)
+        head[i] += bias[i];
+    if (norm)
+        b->kernels->rmsnorm(head, norm, m->head_pad, m->head_dim, m->rms_eps, head);
+    rotate(b, head);
+}
+
+static const float *of_group(const float *vectors, const struct rt_model *m, uint32_t group)
+{
+    return vectors ? vectors + (size_t)group * m->head_pad : NULL;
+}
+
 static size_t cache_at(const struct batch *b, uint32_t layer, size_t sequence, uint32_t group)
 {
     const struct rt_model *m = &b->pack->model;
@@ -168,7 +184,11 @@ static void fill_cache(const struct batch *b, uint32_t layer, struct place at)
         float *k = b->k + (size_t)task * m->head_pad, *v = b->v + (size_t)task * m->head_pad;
         size_t to = cache_at(b, layer, task / m->n_kv_heads, task % m->n_kv_heads) +
                     (size_t)b->position * m->head_pad;
-        rotate(b, k);
+        const struct rt_layer *l = &b->pack->layers[layer];
+        uint32_t group = task % m->n_kv_heads;
+        finish_head(b, of_group(l->k_bias, m, group), of_group(l->k_norm, m, group), k);
+        for (uint32_t i = 0; l->v_bias && i < m->head_pad; i++)
+            v[i] += l->v_bias[group * m->head_pad + i];
         memcpy(b->keys + to, k, m->head_pad * sizeof *k);
         memcpy(b->values + to, v, m->head_pad * sizeof *v);
     }
@@ -179,14 +199,16 @@ static void attend(const struct batch *b, uint32_t layer, size_t sequence, uint3
 {
     const struct rt_model *m = &b->pack->model;
     size_t column = sequence * m->n_heads * m->head_pad;
-    size_t from = cache_at(b, layer, sequence, head / (m->n_heads / m->n_kv_heads));
+    const struct rt_layer *l = &b->pack->layers[layer];
+    uint32_t group = head / (m->n_heads / m->n_kv_heads);
+    size_t from = cache_at(b, layer, sequence, group);
     float *own = b->head + (size_t)worker * m->head_pad;
     float *scores = b->scores + (size_t)worker * b->length;
-    for (uint32_t block = 0; block < m->head_pad / PACK_GROUP; block++)
-        memcpy(own + (size_t)block * PACK_GROUP,
-               b->q + column + ((size_t)block * m->n_heads + head) * PACK_GROUP,
-               PACK_GROUP * sizeof *own);
-    rotate(b, own);
+    for (uint32_t i = 0; i < m->head_pad; i++) {
+        size_t at = ((size_t)(i / PACK_GROUP) * m->n_heads + head) * PACK_GROUP + i % PACK_GROUP;
+        own[i] = b->q[column + at] + (l->q_bias ? l->q_bias[at] : 0);
+    }
+    finish_head(b, NULL, of_group(l->q_norm, m, group), own);
     b->kernels->score_f32(own, b->keys + from, m->head_pad, b->position + 1, m->head_pad,
                           1 / sqrtf((float)m->head_dim), scores);
     b->kernels->softmax(scores, b->position + 1);
@@ -301,7 +323,7 @@ static void turn_to(struct batch *b)
 {
     const struct rt_model *m = &b->pack->model;
     for (uint32_t i = 0; i < m->head_dim / 2; i++) {
-        double angle = b->position * pow((double)m->rope_theta, -2.0 * i / m->head_dim);
+        double angle = b->position * rt_rope_frequency(m, b->pack->rope_factors, i);
         b->turn[2 * (size_t)i] = (float)cos(angle);
         b->turn[2 * (size_t)i + 1] = (float)sin(angle);
     }

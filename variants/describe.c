@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 static json_t *describe_model(const struct rt_model *m)
 {
     return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b}", "arch",
@@ -41,13 +43,24 @@ static json_t *describe_tokenizer(const struct var_source *src)
                      "add_space_prefix", v->add_space_prefix, "chat_template", src->chat_template);
 }
 
+/* Its weights: one file, or all of them one after the other. */
 static json_t *describe_source(const struct var_source *src)
 {
     const char *base = strrchr(src->path, '/');
     char hash[17];
-    snprintf(hash, sizeof hash, "%016" PRIx64, ert_hash64(src->map.data, src->map.size));
+    uint64_t bytes = 0;
+    XXH64_state_t *state = XXH64_createState();
+    if (!state)
+        return NULL;
+    XXH64_reset(state, 0);
+    for (uint32_t i = 0; i < src->n_maps; i++) {
+        XXH64_update(state, src->maps[i].data, src->maps[i].size);
+        bytes += src->maps[i].size;
+    }
+    snprintf(hash, sizeof hash, "%016" PRIx64, XXH64_digest(state));
+    XXH64_freeState(state);
     return json_pack("{s:s, s:I, s:s, s:s}", "file", base ? base + 1 : src->path, "bytes",
-                     (json_int_t)src->map.size, "xxh64", hash, "type", src->type);
+                     (json_int_t)bytes, "xxh64", hash, "type", src->type);
 }
 
 /* How the pack was made, for people. */
@@ -68,6 +81,16 @@ static json_t *describe_recipe(const struct var_source *src, const struct var_ar
                      (json_int_t)o->seed);
 }
 
+/* A context shorter than the model's own is told. */
+static void add_context(json_t *recipe, const struct var_source *src)
+{
+    char text[128];
+    snprintf(text, sizeof text, "%u of %u tokens: attention slides beyond, which is not supported",
+             src->model.n_ctx, src->n_ctx_whole);
+    if (src->n_ctx_whole)
+        json_object_set_new(recipe, "context", json_string(text));
+}
+
 int var_describe(json_t **meta, const struct var_source *src, const struct var_arrangement *a,
                  const struct var_build_options *options, struct ert_error *err)
 {
@@ -82,5 +105,6 @@ int var_describe(json_t **meta, const struct var_source *src, const struct var_a
             "%s: its name, chat template or file name is not UTF-8 text; rename or repair "
             "the file",
             src->path);
+    add_context(json_object_get(*meta, "recipe"), src);
     return 0;
 }

@@ -1,7 +1,7 @@
 /* llama2.c's legacy FP32 export (github.com/karpathy/llama2.c, export.py and run.c): seven int32,
  * then the weights matrix kind by matrix kind, and a tokenizer file of scores and texts beside it.
  */
-#include "variants/source.h"
+#include "variants/vocab.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -26,13 +26,13 @@ static int take_tensor(struct var_source *src, size_t *at, const char *name, uin
                        uint32_t cols, struct var_tensor *t, struct ert_error *err)
 {
     uint64_t bytes = (uint64_t)rows * cols * sizeof(float);
-    if (bytes > src->map.size - *at)
+    if (bytes > src->maps[0].size - *at)
         return ert_fail(
             err, ERT_E_FORMAT,
             "%s: offset %zu: %s needs %llu bytes and the file ends at %zu; it is truncated "
             "or no llama2.c model",
-            src->path, *at, name, (unsigned long long)bytes, src->map.size);
-    *t = (struct var_tensor){name, var_type_of(0), src->map.data + *at, rows, cols};
+            src->path, *at, name, (unsigned long long)bytes, src->maps[0].size);
+    *t = (struct var_tensor){name, var_type_of(0), src->maps[0].data + *at, rows, cols, 0};
     *at += bytes;
     return 0;
 }
@@ -40,10 +40,10 @@ static int take_tensor(struct var_source *src, size_t *at, const char *name, uin
 static int read_header(struct var_source *src, bool *tied, struct ert_error *err)
 {
     int32_t h[7];
-    if (src->map.size < HEADER_BYTES)
+    if (src->maps[0].size < HEADER_BYTES)
         return ert_fail(err, ERT_E_FORMAT, "%s: %zu bytes are too few for a llama2.c model",
-                        src->path, src->map.size);
-    memcpy(h, src->map.data, sizeof h);
+                        src->path, src->maps[0].size);
+    memcpy(h, src->maps[0].data, sizeof h);
     *tied = h[5] > 0;
     for (int i = 0; i < 7; i++)
         if (h[i] == 0 || (h[i] < 0 && i != 5) || h[i] == INT32_MIN)
@@ -106,12 +106,12 @@ static int read_weights(struct var_source *src, struct ert_error *err)
     src->head = src->embed;
     if (!rc && !m->tied)
         rc = take_tensor(src, &at, "wcls", m->n_vocab, m->n_embd, &src->head, err);
-    if (!rc && at != src->map.size)
+    if (!rc && at != src->maps[0].size)
         rc = ert_fail(
             err, ERT_E_FORMAT,
             "%s: offset %zu: %zu bytes after the last tensor; this is no legacy FP32 export "
             "of llama2.c",
-            src->path, at, src->map.size - at);
+            src->path, at, src->maps[0].size - at);
     return rc;
 }
 

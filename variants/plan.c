@@ -80,12 +80,12 @@ static struct var_planned *add_matrix(struct planner *p, uint32_t role, uint32_t
 }
 
 static struct var_planned *add_vector(struct planner *p, uint32_t role, uint32_t layer,
-                                      const struct var_tensor *tensor)
+                                      const struct var_tensor *tensor, uint32_t n,
+                                      const int32_t *map)
 {
-    uint32_t n = p->src->model.n_embd_pad;
     struct var_planned *t = add(p, role, layer, PACK_F32_VECTOR, 1, n);
     t->tensor = tensor;
-    t->cols = p->a->residual;
+    t->cols = map;
     t->record.data_size = (uint64_t)n * sizeof(float);
     t->record.data_off = take_place(&p->plan->h_size, t->record.data_size);
     return t;
@@ -122,8 +122,23 @@ static void add_layer(struct planner *p, uint32_t l)
         {PACK_ROLE_UP, VAR_UP, d->mlp, e, 0, o->mlp, res},
         {PACK_ROLE_DOWN, VAR_DOWN, e, d->mlp, DOWN_PANEL, res, o->mlp},
     };
-    add_vector(p, PACK_ROLE_NORM_ATTN, l, &part[VAR_NORM_ATTN]);
-    add_vector(p, PACK_ROLE_NORM_MLP, l, &part[VAR_NORM_MLP]);
+    const struct {
+        uint32_t role;
+        enum var_part part;
+        uint32_t n;
+        const int32_t *map;
+    } vectors[] = {
+        {PACK_ROLE_NORM_ATTN, VAR_NORM_ATTN, e, res},
+        {PACK_ROLE_NORM_MLP, VAR_NORM_MLP, e, res},
+        {PACK_ROLE_Q_BIAS, VAR_Q_BIAS, m->n_heads * d->qk, o->q},
+        {PACK_ROLE_K_BIAS, VAR_K_BIAS, kv, o->k},
+        {PACK_ROLE_V_BIAS, VAR_V_BIAS, kv, o->v},
+        {PACK_ROLE_Q_NORM, VAR_Q_NORM, kv, o->head},
+        {PACK_ROLE_K_NORM, VAR_K_NORM, kv, o->head},
+    };
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
+        if (part[vectors[i].part].type)
+            add_vector(p, vectors[i].role, l, &part[vectors[i].part], vectors[i].n, vectors[i].map);
     add_pairs(p, l);
     for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
         struct var_planned *t = add_matrix(p, matrices[i].role, l, &part[matrices[i].part],
@@ -137,9 +152,8 @@ static void add_extras(struct planner *p, uint32_t tier, uint32_t layer, struct 
 {
     uint32_t e = p->src->model.n_embd_pad;
     if (x->mlp_bias) {
-        struct var_planned *t = add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL);
+        struct var_planned *t = add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL, e, NULL);
         t->record.tier = tier;
-        t->cols = NULL;
         t->values = x->mlp_bias;
     }
     if (x->comp_u) {
@@ -165,7 +179,21 @@ static void add_model(struct planner *p)
     if (!m->tied)
         add_matrix(p, PACK_ROLE_HEAD, none, &src->head, m->n_vocab_pad, m->n_embd_pad, 0)->cols =
             p->a->residual;
-    add_vector(p, PACK_ROLE_NORM_FINAL, none, &src->norm_final);
+    add_vector(p, PACK_ROLE_NORM_FINAL, none, &src->norm_final, m->n_embd_pad, p->a->residual);
+}
+
+static int add_rope_factors(struct planner *p, struct ert_error *err)
+{
+    const struct var_source *src = p->src;
+    uint32_t n = src->model.head_pad / 2;
+    if (!src->rope_factors)
+        return 0;
+    float *values = calloc(n, sizeof *values);
+    if (!values)
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory to plan the pack", src->path);
+    memcpy(values, src->rope_factors, src->model.head_dim / 2 * sizeof *values);
+    add_vector(p, PACK_ROLE_ROPE_FACTORS, (uint32_t)PACK_NO_LAYER, NULL, n, NULL)->values = values;
+    return 0;
 }
 
 static int add_tiers(struct planner *p, const struct var_stats *stats, struct ert_error *err)
@@ -186,16 +214,17 @@ int var_plan_make(struct var_plan *plan, const struct var_source *src,
                   const struct var_stats *stats, struct ert_error *err)
 {
     struct planner p = {plan, src, a, options};
-    enum { PER_MODEL = 3, PER_LAYER = VAR_N_PARTS + 1, PER_EXTRA = 3 };
+    enum { PER_MODEL = 4, PER_LAYER = VAR_N_PARTS + 1, PER_EXTRA = 3 };
     *plan = (struct var_plan){0};
     plan->room = PER_MODEL + a->n_layers * (PER_LAYER + a->n_tiers * PER_EXTRA);
     plan->tensors = calloc(plan->room, sizeof *plan->tensors);
     if (!plan->tensors)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory to plan the pack", src->path);
     add_model(&p);
+    int rc = add_rope_factors(&p, err);
     for (uint32_t l = 0; l < a->n_layers; l++)
         add_layer(&p, l);
-    int rc = add_tiers(&p, stats, err);
+    rc = rc ? rc : add_tiers(&p, stats, err);
     if (rc)
         var_plan_release(plan);
     return rc;

@@ -1,4 +1,4 @@
-/* Opening a source, and what both formats share. */
+/* Opening a source, and what the formats share. */
 #include "variants/source.h"
 
 #include <math.h>
@@ -14,10 +14,10 @@ int var_source_open(struct var_source **source, const char *path, const char *to
     struct var_source *src = calloc(1, sizeof *src);
     if (!src)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory", path);
-    src->map.fd = -1;
     src->path = strdup(path);
-    int rc = src->path ? ert_map_open(&src->map, path, err)
-                       : ert_fail(err, ERT_E_NOMEM, "%s: no memory", path);
+    src->maps = calloc(1, sizeof *src->maps);
+    int rc = src->path && src->maps ? ert_map_open(&src->maps[src->n_maps++], path, err)
+                                    : ert_fail(err, ERT_E_NOMEM, "%s: no memory", path);
     if (!rc)
         rc = tokenizer ? var_source_read_llama2c(src, tokenizer, err)
                        : var_source_read_gguf(src, err);
@@ -33,7 +33,10 @@ void var_source_free(struct var_source *source)
 {
     if (!source)
         return;
-    ert_map_close(&source->map);
+    for (uint32_t i = 0; i < source->n_maps; i++)
+        ert_map_close(&source->maps[i]);
+    free(source->maps);
+    free(source->rope_factors);
     free(source->store.offset);
     free(source->store.text);
     free(source->store.score);
@@ -98,23 +101,30 @@ int var_source_check_model(struct var_source *src, struct ert_error *err)
     return 0;
 }
 
-int var_vocab_reserve(struct var_source *src, uint32_t n, size_t text_bytes, struct ert_error *err)
+void var_source_limit_context(struct var_source *src, uint32_t window)
 {
-    struct var_vocab_store *s = &src->store;
-    if (text_bytes > UINT32_MAX)
-        return ert_fail(err, ERT_E_FORMAT, "%s: token texts of %zu bytes; the file is damaged",
-                        src->path, text_bytes);
-    s->offset = calloc((size_t)n + 1, sizeof *s->offset);
-    s->text = malloc(text_bytes + 1);
-    s->score = calloc(n + 1, sizeof *s->score);
-    s->type = malloc(n + 1);
-    if (!s->offset || !s->text || !s->score || !s->type)
-        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for %u tokens", src->path, n);
-    memset(s->type, RT_TOKEN_NORMAL, n);
-    src->vocab.n_tokens = n;
-    src->vocab.offset = s->offset;
-    src->vocab.text = s->text;
-    src->vocab.score = s->score;
-    src->vocab.type = s->type;
-    return 0;
+    if (window == 0 || window >= src->model.n_ctx)
+        return;
+    src->n_ctx_whole = src->model.n_ctx;
+    src->model.n_ctx = window;
+}
+
+/* The type of most weights speaks for the file. No single tensor could: a mix like Q4_K_M keeps V
+ * and down of every few layers at more bits. */
+void var_source_describe_type(struct var_source *src)
+{
+    uint64_t weights[VAR_TYPE_NUMBERS] = {0};
+    const struct var_type *most = NULL;
+    for (uint32_t l = 0; l < src->model.n_layers; l++)
+        for (int p = 0; p < VAR_N_PARTS; p++) {
+            const struct var_tensor *t = &src->layers[l].part[p];
+            if (!t->type)
+                continue;
+            weights[t->type->id] += (uint64_t)t->rows * t->cols;
+            most = !most || weights[t->type->id] > weights[most->id] ? t->type : most;
+        }
+    if (!most)
+        return;
+    snprintf(src->type, sizeof src->type, "%s", most->name);
+    src->grid = most->grid;
 }

@@ -25,27 +25,28 @@ const char *var_type_name(uint32_t id);
 /* The names of all types read here, "F32, F16, ...", into text[room]. */
 void var_type_list(char *text, size_t room);
 
-/* A matrix [rows][cols] or, with rows 1, a vector of the source; data points into the mapping. */
+/* A matrix [rows][cols] or, with rows 1, a vector of the source; data points into the mapping. One
+ * that the model has not is all zero: no type, no data, no rows. */
 struct var_tensor {
     const char *name; /* the source's word for it, for errors */
     const struct var_type *type;
     const uint8_t *data;
     uint32_t rows, cols;
+    /* 0: the rows (of a vector: the values) lie in order. Else the width of a head whose RoPE pairs
+     * (2p, 2p + 1) the file holds as halves, at p and p + halves / 2. A vector of halves has a type
+     * of one value per block. */
+    uint32_t halves;
 };
 
-/* Row `row` as cols floats, exactly what the file says (bit-equal to gguf-py's dequantize). */
+/* Row `row` as cols floats, exactly what the file says (bit-equal to gguf-py's dequantize), pairs
+ * side by side whatever the file's order. */
 void var_tensor_row(const struct var_tensor *t, uint32_t row, float *out);
 
+/* The tensors of a layer (parts.def). Biases and norms of heads are there in some models only. */
 enum var_part {
-    VAR_NORM_ATTN,
-    VAR_NORM_MLP,
-    VAR_Q,
-    VAR_K,
-    VAR_V,
-    VAR_O,
-    VAR_GATE,
-    VAR_UP,
-    VAR_DOWN,
+#define P(id, gguf, hf, rows, cols, turned, need) VAR_##id,
+#include "variants/parts.def"
+#undef P
     VAR_N_PARTS
 };
 
@@ -64,33 +65,40 @@ struct var_vocab_store {
 
 struct var_source {
     char *path;
-    struct ert_map map;
+    struct ert_map *maps; /* [n_maps] the files that hold the weights */
+    uint32_t n_maps;
     struct rt_model model; /* pads included */
     struct rt_vocab vocab;
     struct var_vocab_store store;
-    char *chat_template;                       /* "" if none */
-    char type[16];                             /* the type most weights of the layers have */
-    bool grid;                                 /* that type has 16 levels per group of 32 */
+    char *chat_template;  /* "" if none */
+    char type[16];        /* the type most weights of the layers have */
+    bool grid;            /* that type has 16 levels per group of 32 */
+    uint32_t n_ctx_whole; /* the context before a sliding window limited model.n_ctx to itself; 0 =
+                             none did */
     struct var_tensor embed, head, norm_final; /* head is embed when tied */
-    struct var_source_layer *layers;           /* [model.n_layers] */
-    char *names; /* storage of tensor names that the file does not hold */
+    float *rope_factors; /* [head_dim / 2] what RoPE's frequencies are divided by; NULL: all 1 */
+    struct var_source_layer *layers; /* [model.n_layers] */
+    char *names;                     /* storage of tensor names that the file does not hold */
 };
 
-/* Opens a GGUF file, or a llama2.c model if tokenizer is given. Rows of Q and K come as pairs
- * (2p, 2p + 1), as both formats store them for this architecture. Errors name file, key or tensor,
+/* Opens a GGUF file, or a llama2.c model if tokenizer is given. Rows of Q and K, and the values of
+ * their biases and norms, come as RoPE pairs (2p, 2p + 1). Errors name file, key or tensor,
  * offset, what was expected and what to do; nothing is left allocated then. */
 int var_source_open(struct var_source **source, const char *path, const char *tokenizer,
                     struct ert_error *err);
 void var_source_free(struct var_source *source); /* NULL is fine */
 
-/* The two formats; src->path and src->map are filled by the caller, who frees src on failure. */
+/* The formats of one file; src->path and src->maps are filled by the caller, who frees src on
+ * failure. */
 int var_source_read_gguf(struct var_source *src, struct ert_error *err);
 int var_source_read_llama2c(struct var_source *src, const char *tokenizer, struct ert_error *err);
 
 /* Checks the hyperparameters against each other and the limits of a pack; fills the pads. */
 int var_source_check_model(struct var_source *src, struct ert_error *err);
-
-/* Room for a vocabulary of n tokens and text_bytes in all (scores, types); sets the pointers. */
-int var_vocab_reserve(struct var_source *src, uint32_t n, size_t text_bytes, struct ert_error *err);
+/* Within a sliding window of attention, the model is one without; beyond, it is not supported. So
+ * the context ends with the window (0 = none). */
+void var_source_limit_context(struct var_source *src, uint32_t window);
+/* Fills src->type and src->grid from the layers. */
+void var_source_describe_type(struct var_source *src);
 
 #endif

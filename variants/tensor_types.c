@@ -51,8 +51,23 @@ void var_type_list(char *text, size_t room)
     }
 }
 
+/* Where the file holds what is row i among pairs. */
+static uint32_t place_in_halves(uint32_t i, uint32_t width)
+{
+    uint32_t dim = i % width;
+    return i - dim + dim % 2 * (width / 2) + dim / 2;
+}
+
 void var_tensor_row(const struct var_tensor *t, uint32_t row, float *out)
 {
+    if (t->halves && t->rows == 1) {
+        for (uint32_t i = 0; i < t->cols; i++) {
+            size_t at = place_in_halves(i, t->halves);
+            t->type->dequantize(t->data + at * t->type->bytes, 1, out + i);
+        }
+        return;
+    }
     size_t n_blocks = t->cols / t->type->block;
-    t->type->dequantize(t->data + row * n_blocks * t->type->bytes, n_blocks, out);
+    size_t at = t->halves ? place_in_halves(row, t->halves) : row;
+    t->type->dequantize(t->data + at * n_blocks * t->type->bytes, n_blocks, out);
 }

@@ -10,6 +10,8 @@
 
 static int dump_tensor(const struct var_tensor *t, FILE *out)
 {
+    if (!t->type)
+        return 0;
     float *row = malloc(t->cols * sizeof *row);
     for (uint32_t r = 0; r < t->rows; r++) {
         var_tensor_row(t, r, row);
@@ -41,6 +43,8 @@ static void touch(const struct var_source *src)
     for (uint32_t l = 0; l < src->model.n_layers; l++)
         for (int p = 0; p < VAR_N_PARTS; p++) {
             const struct var_tensor *t = &src->layers[l].part[p];
+            if (!t->type)
+                continue;
             float *row = malloc(t->cols * sizeof *row);
             var_tensor_row(t, 0, row);
             var_tensor_row(t, t->rows - 1, row);

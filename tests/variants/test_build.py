@@ -170,17 +170,20 @@ def test_an_f32_pack_is_the_source():
 
 def test_outliers_and_truncated_attention_keep_the_function():
     """Reordered residual, heads and pairs: the forward pass of the pack's W8 is that of the plain pack."""
-    path, _ = source("plain.gguf", PLAIN)
-    ids = np.random.default_rng(6).integers(0, PLAIN["n_vocab"], 24)
-    logits = []
-    for options in (("f32",), ("no-catalog",), ("no-catalog", "outliers", "truncate", "tiers=100,60")):
-        pack = built(path, "w.edgert", *options)
-        variant = "f32" if options == ("f32",) else "w8a8"
-        logits.append(packtool.reference_forward(pack, ids.tolist(), [(variant, 0)] * len(ids)))
-    exact = np.asarray(logits[0])
-    for got in logits[1:]:
-        error = np.abs(np.asarray(got) - exact).max() / np.abs(exact).max()
-        assert error < 0.05, error
+    ids = np.random.default_rng(6).integers(0, PLAIN["n_vocab"], 24).tolist()
+    for arch in ("llama", "qwen2", "qwen3"):
+        path, _ = source(f"{arch}.gguf", dict(PLAIN, arch=arch))
+        logits = []
+        for options in (("f32",), ("no-catalog",), ("no-catalog", "outliers", "truncate", "tiers=100,60")):
+            pack = built(path, "w.edgert", *options)
+            variant = "f32" if options == ("f32",) else "w8a8"
+            logits.append(packtool.reference_forward(pack, ids, [(variant, 0)] * len(ids)))
+        qk = [d["qk"] for d in pack.meta["tiers"][1]["dims"]]
+        assert qk == [64 if arch == "qwen3" else 32] * 2, (arch, qk)
+        exact = np.asarray(logits[0])
+        for got in logits[1:]:
+            error = np.abs(np.asarray(got) - exact).max() / np.abs(exact).max()
+            assert error < 0.05, (arch, error)
 
 
 def test_nested_file_is_no_larger_than_its_largest_variant():

@@ -1,4 +1,4 @@
-"""Tiny random llama models as GGUF files, made with gguf-py."""
+"""Tiny random models as GGUF files, made with gguf-py."""
 import gguf
 import numpy as np
 
@@ -20,12 +20,16 @@ def shapes(m):
         out["output.weight"] = (m["n_vocab"], e)
     for layer in range(m["n_layers"]):
         out.update({f"blk.{layer}.{p}.weight": part[p] for p in PARTS})
+        if m["arch"] == "qwen2":
+            out.update({f"blk.{layer}.attn_{p}.bias": part[f"attn_{p}"][:1] for p in "qkv"})
+        if m["arch"] == "qwen3":
+            out.update({f"blk.{layer}.attn_{p}_norm.weight": (m["head_dim"],) for p in "qk"})
     return out
 
 
 def model(**changes):
     return dict(dict(n_embd=64, n_heads=4, n_kv_heads=2, head_dim=16, n_ff=96, n_vocab=270, n_layers=2, n_ctx=256,
-                     tied=False), **changes)
+                     tied=False, arch="llama"), **changes)
 
 
 def wide_model(**changes):
@@ -39,7 +43,7 @@ def block_size(kind):
 
 
 def raw_weights(rng, shape, kind):
-    """Trained-looking weights in the type's bytes; norms are near 1."""
+    """Trained-looking weights in the type's bytes; norms and biases are near 1."""
     if len(shape) == 1:
         return (1 + 0.1 * rng.standard_normal(shape)).astype("f4"), "F32"
     w = (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype("f4")
@@ -76,7 +80,7 @@ def random_bytes(rng, shape, kind):
 
 def write(path, m, rng, kind_of, make=raw_weights, keys=None, alignment=None):
     """Writes a model; kind_of(name) names a tensor's type. Returns {name: (bytes, type)}."""
-    w = gguf.GGUFWriter(path, "llama")
+    w = gguf.GGUFWriter(path, m["arch"])
     if alignment:
         w.add_custom_alignment(alignment)
     w.add_name("tiny")
