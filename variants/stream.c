@@ -137,7 +137,7 @@ static void turn_positions(struct var_stream *s)
     float *turn = s->turn;
     for (uint32_t t = 0; t < s->texts.length; t++)
         for (uint32_t i = 0; i < m->head_dim / 2; i++) {
-            double angle = t * pow((double)m->rope_theta, -2.0 * i / m->head_dim);
+            double angle = t * rt_rope_frequency(m, s->src->rope_factors, i);
             *turn++ = (float)cos(angle);
             *turn++ = (float)sin(angle);
         }
@@ -290,14 +290,48 @@ static void rotate(const struct var_stream *s, float *heads, uint32_t n, uint32_
         }
 }
 
+/* The vector of a part of the current layer; NULL where the model has it not. */
+static const float *vector(const struct var_stream *s, enum var_part p)
+{
+    return s->src->layers[s->layer].part[p].type ? s->part[p] : NULL;
+}
+
+static void add_bias(float *x, const float *bias, size_t n)
+{
+    for (size_t i = 0; bias && i < n; i++)
+        x[i] += bias[i];
+}
+
+/* RMS norm of each of n heads over its own dimensions. */
+static void normalize_heads(const struct var_stream *s, float *heads, uint32_t n, const float *norm)
+{
+    const struct rt_model *m = &s->src->model;
+    for (uint32_t h = 0; norm && h < n; h++, heads += m->head_dim) {
+        double squares = 0;
+        for (uint32_t i = 0; i < m->head_dim; i++)
+            squares += (double)heads[i] * (double)heads[i];
+        float scale = (float)(1 / sqrt(squares / m->head_dim + (double)m->rms_eps));
+        for (uint32_t i = 0; i < m->head_dim; i++)
+            heads[i] *= scale * norm[i];
+    }
+}
+
+/* Biases, norms of heads and RoPE of queries, keys and values. */
 static void finish_tokens(void *ctx, unsigned worker, unsigned n)
 {
     struct var_stream *s = ctx;
     const struct rt_model *m = &s->src->model;
+    size_t heads = (size_t)m->n_heads * m->head_dim, kv = (size_t)m->n_kv_heads * m->head_dim;
     for (size_t t = worker; t < chunk_tokens(s); t += n) {
         uint32_t position = (uint32_t)(t % s->texts.length);
-        rotate(s, s->q + t * m->n_heads * m->head_dim, m->n_heads, position);
-        rotate(s, s->k + t * m->n_kv_heads * m->head_dim, m->n_kv_heads, position);
+        float *q = s->q + t * heads, *k = s->k + t * kv;
+        add_bias(q, vector(s, VAR_Q_BIAS), heads);
+        add_bias(k, vector(s, VAR_K_BIAS), kv);
+        add_bias(s->v + t * kv, vector(s, VAR_V_BIAS), kv);
+        normalize_heads(s, q, m->n_heads, vector(s, VAR_Q_NORM));
+        normalize_heads(s, k, m->n_kv_heads, vector(s, VAR_K_NORM));
+        rotate(s, q, m->n_heads, position);
+        rotate(s, k, m->n_kv_heads, position);
     }
 }
 

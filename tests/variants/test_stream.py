@@ -22,19 +22,29 @@ def norm(x, w):
     return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + EPS) * w
 
 
-def rotated(x):
-    """RoPE of [token][head][dim], pairs (2p, 2p + 1)."""
+def rotated(x, arch):
+    """RoPE of [token][head][dim] as the file has it: pairs (2p, 2p + 1) of llama, halves (p, p + dim / 2) of others."""
     length, dim = x.shape[0], x.shape[-1]
     angle = np.arange(length)[:, None] * THETA ** (-np.arange(0, dim, 2) / dim)
-    turned = (x[..., ::2] + 1j * x[..., 1::2]) * np.exp(1j * angle)[:, None]
-    return np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape)
+    pairs = (x[..., ::2], x[..., 1::2]) if arch == "llama" else np.split(x, 2, axis=-1)
+    turned = (pairs[0] + 1j * pairs[1]) * np.exp(1j * angle)[:, None]
+    if arch == "llama":
+        return np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape)
+    return np.concatenate([turned.real, turned.imag], axis=-1)
+
+
+def heads(a, f, blk, p, m):
+    """Q, K or V of one text, finished: [token][head][dim]."""
+    x = (a @ f[f"{blk}.attn_{p}.weight"].T + f.get(f"{blk}.attn_{p}.bias", 0)).reshape(len(a), -1, m["head_dim"])
+    if f"{blk}.attn_{p}_norm.weight" in f:
+        x = norm(x, f[f"{blk}.attn_{p}_norm.weight"])
+    return x if p == "v" else rotated(x, m["arch"])
 
 
 def attention(a, f, blk, m):
     """What O reads for one text."""
     length, dim = len(a), m["head_dim"]
-    q, k, v = (rotate((a @ f[f"{blk}.attn_{p}.weight"].T).reshape(length, -1, dim))
-               for p, rotate in (("q", rotated), ("k", rotated), ("v", lambda x: x)))
+    q, k, v = (heads(a, f, blk, p, m) for p in "qkv")
     k, v = (np.repeat(x, m["n_heads"] // m["n_kv_heads"], axis=1) for x in (k, v))
     scores = np.einsum("thd,shd->hts", q, k) / np.sqrt(dim)
     scores[:, ~np.tri(length, dtype=bool)] = -np.inf
@@ -107,6 +117,8 @@ def test_moments_and_state_are_those_of_numpy():
     check("one-text", ODD, (1, 7), 1)
     check("chunks", ODD, (40, 64), 23)  # 16 texts at once; the measured ones end inside a chunk
     check("plain", tiny_gguf.model(n_layers=3), (5, 200), 5)
+    check("qwen2", dict(ODD, arch="qwen2"), (3, 40), 2)
+    check("qwen3", dict(ODD, arch="qwen3"), (3, 40), 2)
 
 
 def test_the_same_bits_whatever_the_threads():
