@@ -24,15 +24,31 @@ static json_t *number_or_null(double value)
     return isnan(value) ? json_null() : json_real(value);
 }
 
-static void record(struct evaluation *e, const char *name, const struct var_eval_result *r,
-                   json_t *bytes_per_token)
+static json_t *describe(const struct evaluation *e, const char *name, const struct rt_point *point,
+                        const struct var_eval_result *r)
 {
-    json_array_append_new(e->results,
-                          json_pack("{s:s, s:I, s:i, s:f, s:f, s:f, s:o, s:o, s:o}", "point", name,
-                                    "tokens", (json_int_t)r->tokens, "windows", (int)r->windows,
-                                    "ppl", r->ppl, "ppl_error", r->ppl_error, "nll", r->nll, "kld",
-                                    number_or_null(r->kld), "top1", number_or_null(r->top1),
-                                    "bytes_per_token", bytes_per_token));
+    const struct rt_pack *pack = e->bench.pack;
+    json_t *bytes = json_null(), *resident = json_null();
+    if (point) {
+        bytes =
+            json_integer((json_int_t)rt_pack_bytes_per_token(pack, point->variant, point->tier));
+        resident =
+            json_integer((json_int_t)rt_pack_resident_bytes(pack, point->variant, point->tier));
+    }
+    return json_pack(
+        "{s:s, s:I, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "point", name,
+        "tokens", (json_int_t)r->tokens, "windows", (int)r->windows, "ppl", r->ppl, "ppl_error",
+        r->ppl_error, "nll", r->nll, "kld", number_or_null(r->kld), "kld_error",
+        number_or_null(r->kld_error), "top1", number_or_null(r->top1), "top1_error",
+        number_or_null(r->top1_error), "ppl_ratio", number_or_null(r->ppl_ratio), "ppl_ratio_error",
+        number_or_null(r->ppl_ratio_error), "bytes_per_token", bytes, "resident_bytes", resident);
+}
+
+/* point: what was measured, NULL for a schedule. */
+static void record(struct evaluation *e, const char *name, const struct rt_point *point,
+                   const struct var_eval_result *r)
+{
+    json_array_append_new(e->results, describe(e, name, point, r));
     if (e->json)
         return;
     if (json_array_size(e->results) == 1)
@@ -72,11 +88,8 @@ static int measure_list(struct evaluation *e, const struct point_list *list, str
     }
     if (!rc)
         rc = measure(e, schedules, list->n, results, err);
-    for (size_t i = 0; !rc && i < list->n; i++) {
-        const struct rt_point *p = &list->points[i];
-        uint64_t bytes = rt_pack_bytes_per_token(e->bench.pack, p->variant, p->tier);
-        record(e, p->name, &results[i], json_integer((json_int_t)bytes));
-    }
+    for (size_t i = 0; !rc && i < list->n; i++)
+        record(e, list->points[i].name, &list->points[i], &results[i]);
     free(entries);
     free(schedules);
     free(results);
@@ -102,7 +115,7 @@ static int measure_schedule(struct evaluation *e, const char *path, struct ert_e
     if (!rc)
         rc = measure(e, &schedule, 1, &result, err);
     if (!rc)
-        record(e, "schedule", &result, json_null());
+        record(e, "schedule", NULL, &result);
     var_schedule_release(&schedule);
     return rc;
 }

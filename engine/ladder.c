@@ -3,50 +3,84 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct entry {
-    const char *point;
-    double ppl, bytes;
+/* KL above the best point's from which a tier counts as deep: 5 % of perplexity. */
+#define DEEP_KLD 0.05
+
+/* How a point is run: threads (0 = all) and tokens per second (0 = unpaced). */
+struct gait {
+    unsigned threads;
+    double tokens_per_second;
 };
 
-static int by_perplexity(const void *a, const void *b)
+/* What comes before the deep tiers, as in the ladder `handheld` of policies.yaml: at equal power
+ * these cost no quality. */
+static const struct gait slower[] = {{1, 0}, {1, 8}, {1, 5}};
+static const struct gait unhurried = {0, 0}, slowest = {1, 3};
+
+enum { N_SLOWER = sizeof slower / sizeof *slower };
+
+/* Of the points that read less than `before` (NULL = of all) the one nearest to the source, NULL if
+ * there is none. From the best point on this walks the frontier; a dominated one is never met. */
+static const struct rt_catalog_row *next_best(const struct rt_pack *pack,
+                                              const struct rt_catalog_row *before)
 {
-    const struct entry *x = a, *y = b;
-    if (x->ppl != y->ppl)
-        return x->ppl < y->ppl ? -1 : 1;
-    return (x->bytes > y->bytes) - (x->bytes < y->bytes);
+    const struct rt_catalog_row *best = NULL;
+    for (size_t i = 0; i < pack->n_catalog; i++) {
+        const struct rt_catalog_row *row = &pack->catalog[i];
+        if (before && row->bytes_per_token >= before->bytes_per_token)
+            continue;
+        if (!best || row->kld < best->kld ||
+            (row->kld == best->kld && row->bytes_per_token < best->bytes_per_token))
+            best = row;
+    }
+    return best;
 }
 
-static size_t read_catalog(const struct rt_pack *pack, struct entry *entries, size_t room)
+static bool is_deep(const struct rt_catalog_row *row, const struct rt_catalog_row *best)
 {
-    size_t n = 0, i;
-    json_t *row;
-    json_array_foreach(json_object_get(pack->meta, "catalog"), i, row)
-    {
-        struct entry e = {json_string_value(json_object_get(row, "point")),
-                          json_number_value(json_object_get(row, "ppl")),
-                          json_number_value(json_object_get(row, "bytes_per_token"))};
-        if (n < room && e.point && e.ppl > 0 && e.bytes > 0)
-            entries[n++] = e;
-    }
-    return n;
+    return row->point.tier > 0 && row->kld > best->kld + DEEP_KLD;
+}
+
+static void put_rung(struct pol_point *rung, const char *point, struct gait gait)
+{
+    char suffix[32] = "";
+    if (gait.tokens_per_second > 0)
+        snprintf(suffix, sizeof suffix, "@%ut,%gtok/s", gait.threads, gait.tokens_per_second);
+    else if (gait.threads)
+        snprintf(suffix, sizeof suffix, "@%ut", gait.threads);
+    *rung =
+        (struct pol_point){.threads = gait.threads, .tokens_per_second = gait.tokens_per_second};
+    snprintf(rung->point, sizeof rung->point, "%s", point);
+    snprintf(rung->name, sizeof rung->name, "%.*s%s", (int)(POL_NAME - sizeof suffix), point,
+             suffix);
+}
+
+static void put_pause(struct pol_point *rung)
+{
+    put_rung(rung, "pause", unhurried);
+    rung->pause = true;
 }
 
 size_t ladder_from_catalog(const struct rt_pack *pack, struct pol_point *rungs)
 {
-    struct entry entries[64];
-    size_t n = read_catalog(pack, entries, sizeof entries / sizeof *entries), kept = 0;
-    qsort(entries, n, sizeof *entries, by_perplexity);
-    double fewest_bytes = 0;
-    for (size_t i = 0; i < n && kept < POL_MAX_STATES; i++) {
-        if (kept && entries[i].bytes >= fewest_bytes)
+    const struct rt_catalog_row *best = next_best(pack, NULL), *last = best;
+    const size_t room = POL_MAX_STATES - N_SLOWER - 1;
+    size_t n = 0;
+    if (!best)
+        return 0;
+    for (const struct rt_catalog_row *row = best; row && n < room; row = next_best(pack, row)) {
+        if (is_deep(row, best))
             continue;
-        fewest_bytes = entries[i].bytes;
-        struct pol_point *rung = &rungs[kept++];
-        *rung = (struct pol_point){0};
-        snprintf(rung->name, sizeof rung->name, "%s", entries[i].point);
-        snprintf(rung->point, sizeof rung->point, "%s", entries[i].point);
+        put_rung(&rungs[n++], row->point.name, unhurried);
+        last = row;
     }
-    return kept;
+    for (size_t i = 0; i < N_SLOWER; i++)
+        put_rung(&rungs[n++], last->point.name, slower[i]);
+    for (const struct rt_catalog_row *row = next_best(pack, last); row && n < room + N_SLOWER;
+         row = next_best(pack, row))
+        put_rung(&rungs[n++], row->point.name, slowest);
+    put_pause(&rungs[n++]);
+    return n;
 }
 
 static int resolve_rung(const struct rt_pack *pack, const struct pol_point *rung,

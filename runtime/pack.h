@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 #include "runtime/matmul.h"
+#include "runtime/point.h"
 #include "runtime/tokenizer.h"
 
 enum rt_pack_kind { RT_PACK_NESTED, RT_PACK_H_ONLY, RT_PACK_F32 };
@@ -48,6 +49,21 @@ struct rt_layer {
     const float *q_norm, *k_norm; /* [n_kv_heads][head_pad], of each head, before RoPE */
 };
 
+/* What the build measured of one point on text of its own that nothing was fitted to, against the
+ * source. NaN = the pack does not say. Errors are standard errors over the tokens. */
+struct rt_catalog_row {
+    struct rt_point point;
+    double bytes_per_token, resident_bytes; /* rt_pack_bytes_per_token, rt_pack_resident_bytes */
+    double tokens;                          /* scored */
+    double ppl, ppl_error;
+    double ppl_ratio, ppl_ratio_error; /* to the source's perplexity on the same tokens */
+    double kld, kld_error;             /* KL(source || point), nats per token */
+    double top1, top1_error;           /* share of tokens with the source's likeliest one */
+    /* Another point reads no more bytes per token and has a lower KL, beyond two standard errors.
+     */
+    bool dominated;
+};
+
 struct rt_pack {
     char *path;
     struct ert_map map;
@@ -60,7 +76,9 @@ struct rt_pack {
     const float *norm_final;
     const float *rope_factors; /* [head_pad / 2] what the frequencies are divided by, or NULL */
     struct rt_vocab vocab;
-    char *chat_template;                       /* "" if the source has none */
+    char *chat_template;            /* "" if the source has none */
+    struct rt_catalog_row *catalog; /* [n_catalog], as META has it; NULL without */
+    size_t n_catalog;
     json_t *meta;                              /* the META section, for inspect */
     size_t h_offset, h_size, l_offset, l_size; /* regions in the file; l_size 0 if absent */
 };
@@ -79,6 +97,12 @@ double rt_rope_frequency(const struct rt_model *model, const float *factors, uin
 /* Bytes of weights one decoded token reads at a variant and tier (extras counted, embedding row
  * not). */
 uint64_t rt_pack_bytes_per_token(const struct rt_pack *pack, unsigned variant, unsigned tier);
+/* Bytes of weights that running at a variant and tier keeps coming back to: those of a token and
+ * the whole embedding. What must stay in memory, the KV cache and the vocabulary aside. */
+uint64_t rt_pack_resident_bytes(const struct rt_pack *pack, unsigned variant, unsigned tier);
+/* The catalog's row of a point, NULL if it has none. */
+const struct rt_catalog_row *rt_pack_catalog_row(const struct rt_pack *pack,
+                                                 enum rt_variant variant, uint32_t tier);
 
 /* ---- residency of the L region ------------------------------------------------------------- */
 

@@ -159,6 +159,8 @@ static int read_pack(struct rt_pack *pack, struct ert_error *err)
     const uint8_t *data = pack->map.data;
     rc = rt_pack_read_meta(pack, data + s[PACK_META].offset, s[PACK_META].size, err);
     if (!rc)
+        rc = rt_pack_read_catalog(pack, err);
+    if (!rc)
         rc = rt_pack_read_tensors(pack, data + s[PACK_TENSORS].offset, s[PACK_TENSORS].size, err);
     if (!rc)
         rc = read_vocab(pack, &s[PACK_VOCAB], err);
@@ -196,6 +198,7 @@ void rt_pack_free(struct rt_pack *pack)
     free(pack->tiers);
     free(pack->layers);
     free(pack->chat_template);
+    free(pack->catalog);
     json_decref(pack->meta);
     ert_map_close(&pack->map);
     free(pack->path);
@@ -248,7 +251,7 @@ double rt_rope_frequency(const struct rt_model *model, const float *factors, uin
     return factors ? unscaled / (double)factors[f] : unscaled;
 }
 
-/* ---- what a token reads -------------------------------------------------------------------- */
+/* ---- what a point reads -------------------------------------------------------------------- */
 
 /* Bytes of the first rows and columns of a matrix. */
 static uint64_t matrix_bytes(const struct rt_matrix *m, unsigned weight_bits, uint64_t rows,
@@ -294,4 +297,13 @@ uint64_t rt_pack_bytes_per_token(const struct rt_pack *pack, unsigned variant, u
     for (uint32_t i = 0; i < pack->model.n_layers; i++)
         bytes += layer_bytes(pack, i, bits, tier);
     return bytes;
+}
+
+uint64_t rt_pack_resident_bytes(const struct rt_pack *pack, unsigned variant, unsigned tier)
+{
+    uint64_t bytes = rt_pack_bytes_per_token(pack, variant, tier);
+    if (pack->model.tied)
+        return bytes; /* the head is the embedding */
+    return bytes + matrix_bytes(&pack->embed, rt_variants[variant].weight_bits,
+                                pack->model.n_vocab_pad, pack->model.n_embd_pad);
 }

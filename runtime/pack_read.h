@@ -13,6 +13,9 @@
 int rt_pack_read_meta(struct rt_pack *pack, const uint8_t *json, size_t size,
                       struct ert_error *err);
 
+/* META's catalog, if there is one; needs META read. */
+int rt_pack_read_catalog(struct rt_pack *pack, struct ert_error *err);
+
 /* TENSORS: every matrix, vector and table; needs META read and the plane regions in the pack. */
 int rt_pack_read_tensors(struct rt_pack *pack, const uint8_t *records, size_t size,
                          struct ert_error *err);

@@ -27,13 +27,37 @@ static void list_points(struct catalog *c)
         }
 }
 
+static uint64_t bytes_of(const struct catalog *c, size_t i)
+{
+    const struct rt_point *p = &c->points[i].point;
+    return rt_pack_bytes_per_token(c->pack, p->variant, p->tier);
+}
+
+/* Whether another point reads no more and comes nearer to the source, beyond noise: both are
+ * measured on the same tokens, so it is their differences that have to be told from 0. */
+static bool is_dominated(const struct catalog *c, size_t i)
+{
+    size_t n = var_windows_scores(c->windows);
+    for (size_t k = 0; k < c->n; k++) {
+        struct var_difference more =
+            var_compare_kld(c->measured[i].scores, c->measured[k].scores, n);
+        if (k != i && bytes_of(c, k) <= bytes_of(c, i) && more.mean > 2 * more.error)
+            return true;
+    }
+    return false;
+}
+
 static json_t *describe(const struct catalog *c, size_t i)
 {
     const struct rt_point *p = &c->points[i].point;
     struct var_eval_result r = var_summarise(c->measured[i].scores, c->windows, true);
-    return json_pack("{s:s, s:I, s:f, s:f, s:f, s:I}", "point", p->name, "bytes_per_token",
-                     (json_int_t)rt_pack_bytes_per_token(c->pack, p->variant, p->tier), "ppl",
-                     r.ppl, "kld", r.kld, "top1", r.top1, "tokens", (json_int_t)r.tokens);
+    return json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "point",
+                     p->name, "bytes_per_token", (json_int_t)bytes_of(c, i), "resident_bytes",
+                     (json_int_t)rt_pack_resident_bytes(c->pack, p->variant, p->tier), "tokens",
+                     (json_int_t)r.tokens, "ppl", r.ppl, "ppl_error", r.ppl_error, "ppl_ratio",
+                     r.ppl_ratio, "ppl_ratio_error", r.ppl_ratio_error, "kld", r.kld, "kld_error",
+                     r.kld_error, "top1", r.top1, "top1_error", r.top1_error, "dominated",
+                     is_dominated(c, i));
 }
 
 /* json_pack makes no number of what is not finite. */

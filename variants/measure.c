@@ -52,7 +52,7 @@ static double divergence(const float *ref, double ref_lse, const float *x, doubl
         double log_p = (double)ref[i] - ref_lse;
         kld += exp(log_p) * (log_p - ((double)x[i] - lse));
     }
-    return kld;
+    return fmax(kld, 0); /* rounding of equal distributions */
 }
 
 /* The rows of one chunk, shared out among the team. */

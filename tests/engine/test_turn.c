@@ -52,26 +52,48 @@ static void a_later_turn_continues_the_dialogue(void **state)
     (void)state;
 }
 
-/* Worked out by hand: w4a16-r90 is beaten by w4a16-r80 in both. */
-static void the_auto_ladder_is_the_frontier(void **state)
+static struct rt_catalog_row row_of(const char *name, double bytes, double kld)
 {
-    struct rt_pack pack = {
-        .meta = json_loads("{\"catalog\":["
-                           "{\"point\":\"w4a16\",\"ppl\":11,\"bytes_per_token\":60},"
-                           "{\"point\":\"w8a8\",\"ppl\":10,\"bytes_per_token\":100},"
-                           "{\"point\":\"w4a16-r90\",\"ppl\":14,\"bytes_per_token\":55},"
-                           "{\"point\":\"w4a16-r80\",\"ppl\":13,\"bytes_per_token\":50},"
-                           "{\"point\":\"w8a8-r90\",\"ppl\":12,\"bytes_per_token\":90}]}",
-                           0, NULL)};
+    struct rt_catalog_row row = {.bytes_per_token = bytes, .kld = kld};
+    assert_int_equal(rt_point_parse(name, NULL, &row.point, NULL), 0);
+    row.point.tier = strstr(name, "-r") != NULL;
+    return row;
+}
+
+/* Worked out by hand: w4a16-r80 beats w4a16-r90 in both, and w8a8-r90, which only its tier makes
+ * worse than w4a16, is behind w4a16 in bytes. Of the tiers only w4a16-r95 costs next to nothing. */
+static void the_auto_ladder_is_the_frontier_and_deep_tiers_come_late(void **state)
+{
+    struct rt_catalog_row rows[] = {
+        row_of("w4a16", 60, 0.055),    row_of("w8a8", 100, 0.01),
+        row_of("w4a16-r90", 55, 0.5),  row_of("w4a16-r80", 50, 0.4),
+        row_of("w8a8-r90", 90, 0.061), row_of("w4a16-r95", 58, 0.0601),
+        row_of("w4a16-r60", 40, 0.9),  row_of("w8a8-r95", 95, 0.0601),
+    };
+    static const char *const expected[] = {"w8a8",
+                                           "w4a16",
+                                           "w4a16@1t",
+                                           "w4a16@1t,8tok/s",
+                                           "w4a16@1t,5tok/s",
+                                           "w4a16-r95@1t,3tok/s",
+                                           "w4a16-r80@1t,3tok/s",
+                                           "w4a16-r60@1t,3tok/s",
+                                           "pause"};
+    const size_t n = sizeof expected / sizeof *expected;
+    struct rt_pack pack = {.catalog = rows, .n_catalog = sizeof rows / sizeof *rows};
     struct pol_point rungs[POL_MAX_STATES];
-    assert_int_equal(ladder_from_catalog(&pack, rungs), 3);
-    assert_string_equal(rungs[0].point, "w8a8");
-    assert_string_equal(rungs[1].point, "w4a16");
-    assert_string_equal(rungs[2].point, "w4a16-r80");
-    json_decref(pack.meta);
-    pack.meta = json_object();
+    assert_int_equal(ladder_from_catalog(&pack, rungs), n);
+    for (size_t i = 0; i < n; i++)
+        assert_string_equal(rungs[i].name, expected[i]);
+    assert_string_equal(rungs[6].point, "w4a16-r80");
+    assert_int_equal(rungs[6].threads, 1);
+    assert_true(rungs[6].tokens_per_second == 3 && rungs[8].pause);
+    rows[5].kld = 0.0599; /* a tier that costs nothing comes before the pace */
+    assert_int_equal(ladder_from_catalog(&pack, rungs), n);
+    assert_string_equal(rungs[2].name, "w4a16-r95");
+    assert_string_equal(rungs[3].name, "w4a16-r95@1t");
+    pack.n_catalog = 0;
     assert_int_equal(ladder_from_catalog(&pack, rungs), 0);
-    json_decref(pack.meta);
     (void)state;
 }
 
@@ -167,7 +189,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_later_turn_continues_the_dialogue),
-        cmocka_unit_test(the_auto_ladder_is_the_frontier),
+        cmocka_unit_test(the_auto_ladder_is_the_frontier_and_deep_tiers_come_late),
         cmocka_unit_test(a_rung_that_the_pack_lacks_is_named),
         cmocka_unit_test(policies_are_layered),
         cmocka_unit_test(wrong_options_are_refused),
