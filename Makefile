@@ -7,7 +7,7 @@ V       ?=
 Q       := $(if $(V),,@)
 # V=1 shows the commands.
 # A folder of the form build-NAME built with SAN=address,undefined or SAN=thread is instrumented.
-PKGS    := libxxhash jansson yaml-0.1 libpcre2-8 upower-glib gio-2.0
+PKGS    := libxxhash jansson yaml-0.1 libpcre2-8 upower-glib gio-unix-2.0
 # What one room alone needs: whoever links the room links these too, and the library does not.
 PKGS_variants := openblas lapacke
 OPT     ?= -O2

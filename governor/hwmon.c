@@ -1,16 +1,21 @@
 /* Monitoring chips through libsensors. It keeps the chips it found in one place per process and
  * knows no other root than the real /sys, so a lock and a count stand before it; that place is the
- * library's, and these two guard it. Chips that come after the first probe are not seen. */
+ * library's, and these guard it. When a chip came, went or was numbered anew the library looks
+ * again, which makes a new generation of its list, and each source finds its chip in that one. */
 #include "governor/source.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <sensors/error.h>
 #include <sensors/sensors.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned library_users; /* under library_lock */
+/* Under library_lock. */
+static unsigned library_users, library_generation;
+static uint64_t library_signature; /* of the chips that were there when it looked */
 
 static void stay_silent(const char *err, int line)
 {
@@ -25,7 +30,31 @@ static void stay_silent_in_file(const char *err, const char *file, int line)
     (void)line;
 }
 
-/* 0 or libsensors' error. */
+/* Which chips the kernel has: changes when one comes, goes or gets another number. */
+static uint64_t chips_signature(void)
+{
+    uint64_t sum = 0;
+    DIR *dir = opendir("/sys/class/hwmon");
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        struct stat here;
+        if (entry->d_name[0] != '.' && fstatat(dirfd(dir), entry->d_name, &here, 0) == 0)
+            sum += ert_hash64(entry->d_name, strlen(entry->d_name)) ^
+                   ert_hash64(&here.st_ino, sizeof here.st_ino);
+    }
+    if (dir)
+        closedir(dir);
+    return sum;
+}
+
+/* 0 or libsensors' error. Called with the lock held. */
+static int look(void)
+{
+    library_signature = chips_signature();
+    library_generation++;
+    return sensors_init(NULL);
+}
+
 static int library_open(void)
 {
     int rc = 0;
@@ -33,11 +62,20 @@ static int library_open(void)
     sensors_parse_error = stay_silent;
     sensors_parse_error_wfn = stay_silent_in_file;
     if (library_users == 0)
-        rc = sensors_init(NULL);
+        rc = look();
     if (rc == 0)
         library_users++;
     pthread_mutex_unlock(&library_lock);
     return rc;
+}
+
+/* Has the library look again if the chips are others than when it did. */
+static void look_again(void)
+{
+    if (chips_signature() == library_signature)
+        return;
+    sensors_cleanup();
+    look(); /* a failure leaves an empty list, and the chips are absent */
 }
 
 static void library_close(void)
@@ -55,6 +93,7 @@ static const struct {
     {SENSORS_FEATURE_TEMP, {SENSORS_SUBFEATURE_TEMP_INPUT, SENSORS_SUBFEATURE_TEMP_INPUT}},
     {SENSORS_FEATURE_POWER, {SENSORS_SUBFEATURE_POWER_INPUT, SENSORS_SUBFEATURE_POWER_AVERAGE}},
     {SENSORS_FEATURE_IN, {SENSORS_SUBFEATURE_IN_INPUT, SENSORS_SUBFEATURE_IN_INPUT}},
+    {SENSORS_FEATURE_FAN, {SENSORS_SUBFEATURE_FAN_INPUT, SENSORS_SUBFEATURE_FAN_INPUT}},
 };
 
 static const sensors_subfeature *input_of(const sensors_chip_name *chip, const sensors_feature *f)
@@ -111,11 +150,18 @@ static bool find_chip(struct gov_source *s, const char *name, const char *label)
                       : gov_not_here(s, "no monitoring chip '%.40s'", name);
 }
 
-static bool hwmon_probe(struct gov_source *s, const struct gov_machine *machine)
+/* Finds what the address names in the library's present list. Called with the lock held. */
+static bool find(struct gov_source *s)
 {
     char name[GOV_SOURCE_NAME];
     size_t n = strcspn(s->address, "/");
     snprintf(name, sizeof name, "%.*s", (int)n, s->address);
+    s->u.hwmon.generation = library_generation;
+    return find_chip(s, name, s->address[n] ? s->address + n + 1 : "");
+}
+
+static bool hwmon_probe(struct gov_source *s, const struct gov_machine *machine)
+{
     if (machine->root[0])
         return gov_not_here(s, "libsensors reads the real /sys only, not one under %.60s",
                             machine->root);
@@ -126,7 +172,8 @@ static bool hwmon_probe(struct gov_source *s, const struct gov_machine *machine)
         s->u.hwmon.library_open = true;
     }
     pthread_mutex_lock(&library_lock);
-    bool found = find_chip(s, name, s->address[n] ? s->address + n + 1 : "");
+    look_again();
+    bool found = find(s);
     pthread_mutex_unlock(&library_lock);
     return found;
 }
@@ -136,9 +183,16 @@ static struct dev_reading hwmon_read(struct gov_source *s, const struct gov_mach
 {
     (void)machine;
     double value = 0;
+    int rc = 0;
     pthread_mutex_lock(&library_lock);
-    int rc = sensors_get_value(s->u.hwmon.chip, s->u.hwmon.subfeature, &value);
+    bool there = s->u.hwmon.generation == library_generation || find(s);
+    if (there)
+        rc = sensors_get_value(s->u.hwmon.chip, s->u.hwmon.subfeature, &value);
+    else
+        s->u.hwmon.generation = 0; /* that of no list */
     pthread_mutex_unlock(&library_lock);
+    if (!there)
+        return (struct dev_reading){.time_ns = now_ns, .why = DEV_SOURCE_GONE};
     if (rc)
         return gov_absent(s, DEV_READ_FAILED, now_ns, "%.60s: %.80s", s->name,
                           sensors_strerror(rc));

@@ -146,6 +146,13 @@ void gov_journal_source(struct gov_journal *j, double t_s, const char *sensor, c
     put(j, "}\n");
 }
 
+void gov_journal_event(struct gov_journal *j, double t_s, const char *what)
+{
+    put(j, "{\"type\":\"event\",\"t_s\":%.6f", t_s);
+    put_member(j, "what", what);
+    put(j, "}\n");
+}
+
 void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, double t_s,
                         const struct gov_switch_event *event, const struct dev_reading *readings)
 {

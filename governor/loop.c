@@ -1,10 +1,11 @@
 /* A reading's way: source -> pol_decide -> status, journal, actuator. One thread, one decision a
  * poll. */
+#include "governor/events.h"
 #include "governor/journal.h"
 #include "governor/ring.h"
 #include "governor/source.h"
+#include "governor/timekeeping.h"
 
-#include <errno.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -45,10 +46,13 @@ struct gov_governor {
 
     struct gov_ring ring;
 
+    struct gov_events events;
+    struct gov_timekeeping timekeeping; /* of the thread */
+
     pthread_mutex_t lock;
-    pthread_cond_t wake, first;
+    pthread_cond_t first;
     /* Under lock. */
-    bool stop, poked;
+    bool stop;
     struct gov_status status;
     struct {
         char text[POL_REASON];
@@ -224,20 +228,30 @@ static void decide_once(struct gov_governor *g)
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
-static struct timespec as_timespec(uint64_t ns)
+/* What happened since the last decision, for the journal: a person wants to know why one came
+ * early, or late. */
+static void tell_events(struct gov_governor *g, unsigned events, uint64_t deadline_ns)
 {
-    return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+    double t_s = decision_seconds(g, ert_now_ns());
+    char words[GOV_EVENT_WORDS];
+    if (events & ~(unsigned)GOV_EVENT_POKE)
+        gov_journal_event(&g->journal, t_s, g->events.what);
+    if (!g->trace && gov_timekeeping_note(&g->timekeeping, gov_clocks_now(), deadline_ns,
+                                          longest_wait(g), words, sizeof words))
+        gov_journal_event(&g->journal, t_s, words);
 }
 
-/* Until the deadline, a poke or the end; true to go on. Called with the lock held. */
+/* Waits for the next decision's time, or what comes before; true to go on. */
 static bool wait_for_turn(struct gov_governor *g, uint64_t deadline_ns)
 {
-    struct timespec deadline = as_timespec(deadline_ns);
-    int rc = 0;
-    while (!g->stop && !g->poked && rc != ETIMEDOUT)
-        rc = pthread_cond_timedwait(&g->wake, &g->lock, &deadline);
-    g->poked = false;
-    return !g->stop;
+    unsigned events = gov_events_wait(&g->events, deadline_ns);
+    tell_events(g, events, deadline_ns);
+    if (events & GOV_EVENT_HOTPLUG)
+        g->probe_at_ns = 0; /* what came is looked for at once */
+    pthread_mutex_lock(&g->lock);
+    bool stop = g->stop;
+    pthread_mutex_unlock(&g->lock);
+    return !stop;
 }
 
 static void *governor_thread(void *data)
@@ -245,8 +259,8 @@ static void *governor_thread(void *data)
     struct gov_governor *g = data;
     locale_t before = uselocale(g->c_locale); /* numbers in the journal have points */
     uint64_t deadline_ns = ert_now_ns();
-    bool go_on = true;
-    while (go_on) {
+    gov_timekeeping_init(&g->timekeeping, gov_clocks_now());
+    do {
         decide_once(g);
         uint64_t now_ns = ert_now_ns();
         /* After a hold-up the rhythm starts anew instead of catching up. */
@@ -255,9 +269,8 @@ static void *governor_thread(void *data)
                 now_ns - deadline_ns < g->wait_ns ? deadline_ns + g->wait_ns : now_ns + g->wait_ns;
         pthread_mutex_lock(&g->lock);
         pthread_cond_broadcast(&g->first);
-        go_on = wait_for_turn(g, deadline_ns);
         pthread_mutex_unlock(&g->lock);
-    }
+    } while (wait_for_turn(g, deadline_ns));
     journal_switches(g);
     uselocale(before);
     return NULL;
@@ -265,18 +278,38 @@ static void *governor_thread(void *data)
 
 /* ---- start ---------------------------------------------------------------------------------- */
 
-static bool asks_upower(const struct pol_policy *policy)
-{
-    for (size_t i = 0; i < policy->n_sensors; i++)
-        for (size_t k = 0; k < policy->sensors[i].n_sources; k++)
-            if (gov_source_is(policy->sensors[i].sources[k], &gov_source_upower))
-                return true;
-    return false;
-}
-
 static void poke(void *ctx)
 {
     gov_poke(ctx);
+}
+
+/* The services that the policy's sensors need. */
+static int ask_services(struct gov_governor *g, const char *bus, struct ert_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < g->policy.n_sensors; i++)
+        for (size_t k = 0; !rc && k < g->policy.sensors[i].n_sources; k++)
+            rc = gov_machine_ask(&g->machine, g->policy.sensors[i].sources[k], bus, poke, g, err);
+    if (!rc)
+        gov_machine_wait(&g->machine);
+    return rc;
+}
+
+/* Events for the trips on sensor i, by its best source that has any. A lower threshold than those
+ * of all trips would only wake for nothing. */
+static void arm_sensor(struct gov_governor *g, size_t i)
+{
+    double lowest = HUGE_VAL;
+    for (size_t t = 0; t < g->policy.n_trips; t++)
+        if (g->policy.trips[t].sensor == i && g->policy.trips[t].threshold < lowest)
+            lowest = g->policy.trips[t].threshold;
+    for (size_t k = 0; k < g->sensors[i].n_sources && lowest < HUGE_VAL; k++) {
+        struct gov_source *source = &g->sensors[i].sources[k];
+        if (!source->serves || !source->kind->arm)
+            continue;
+        source->kind->arm(source, &g->machine, &g->events, lowest);
+        return;
+    }
 }
 
 static int open_sensor(struct gov_governor *g, size_t i, struct ert_error *err)
@@ -306,10 +339,15 @@ static int open_machine(struct gov_governor *g, const struct gov_sources *source
     if (sources->replay)
         rc = dev_trace_read(&g->trace, sources->replay, err);
     g->machine = (struct gov_machine){.root = g->root, .trace = g->trace, .origin_ns = ORIGIN_NS};
-    if (!rc && !g->trace && asks_upower(&g->policy))
-        rc = gov_upower_start(&g->machine.upower, sources->bus, poke, g, err);
-    for (size_t i = 0; !rc && i < g->policy.n_sensors; i++)
+    if (!rc)
+        rc = gov_events_open(&g->events, !g->trace && !g->root[0], err);
+    if (!rc && !g->trace)
+        rc = ask_services(g, sources->bus, err);
+    for (size_t i = 0; !rc && i < g->policy.n_sensors; i++) {
         rc = open_sensor(g, i, err);
+        if (!rc)
+            arm_sensor(g, i);
+    }
     return rc;
 }
 
@@ -334,29 +372,24 @@ static int set_rhythm(struct gov_governor *g, const struct gov_config *config,
 
 static void init_waiting(struct gov_governor *g)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&g->wake, &monotonic);
-    pthread_cond_init(&g->first, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&g->first, NULL);
     pthread_mutex_init(&g->lock, NULL);
 }
 
 /* Everything but the thread. */
 static void governor_free(struct gov_governor *g)
 {
-    gov_upower_stop(g->machine.upower);
+    gov_machine_release(&g->machine);
     for (size_t i = 0; i < g->policy.n_sensors; i++) {
         for (size_t k = 0; k < g->sensors[i].n_sources; k++)
             gov_source_close(&g->sensors[i].sources[k]);
         free(g->sensors[i].sources);
     }
+    gov_events_close(&g->events);
     dev_trace_free(g->trace);
     free(g->root);
     if (g->c_locale)
         freelocale(g->c_locale);
-    pthread_cond_destroy(&g->wake);
     pthread_cond_destroy(&g->first);
     pthread_mutex_destroy(&g->lock);
     free(g);
@@ -415,8 +448,8 @@ int gov_stop(struct gov_governor *g, struct ert_error *err)
         return 0;
     pthread_mutex_lock(&g->lock);
     g->stop = true;
-    pthread_cond_signal(&g->wake);
     pthread_mutex_unlock(&g->lock);
+    gov_events_poke(&g->events);
     pthread_join(g->thread, NULL);
     int rc = gov_journal_close(&g->journal, err);
     governor_free(g);
@@ -425,10 +458,7 @@ int gov_stop(struct gov_governor *g, struct ert_error *err)
 
 void gov_poke(struct gov_governor *g)
 {
-    pthread_mutex_lock(&g->lock);
-    g->poked = true;
-    pthread_cond_signal(&g->wake);
-    pthread_mutex_unlock(&g->lock);
+    gov_events_poke(&g->events);
 }
 
 void gov_get_status(struct gov_governor *g, struct gov_status *status)

@@ -8,9 +8,9 @@
 #include <math.h>
 #include <string.h>
 
-enum { CAPACITY, POWER, STATUS, VOLTAGE, TEMPERATURE, N_ITEMS };
-static const char *const items[N_ITEMS] = {"capacity", "power_now", "status", "voltage_now",
-                                           "temp"};
+enum { CAPACITY, POWER, STATUS, VOLTAGE, TEMPERATURE, LEVEL, ONLINE, N_ITEMS };
+static const char *const items[N_ITEMS] = {"capacity", "power_now",      "status", "voltage_now",
+                                           "temp",     "capacity_level", "online"};
 
 static bool file_says(const char *folder, const char *name, const char *word)
 {
@@ -22,6 +22,20 @@ static bool powers_the_machine(const char *folder)
 {
     return file_says(folder, "type", "Battery") && !file_says(folder, "scope", "Device") &&
            !file_says(folder, "present", "0");
+}
+
+/* Mains, USB and the like: whatever is no battery and says whether it gives power. */
+static bool feeds_the_machine(const char *folder)
+{
+    long long online;
+    return !file_says(folder, "type", "Battery") && !file_says(folder, "scope", "Device") &&
+           gov_file_number(folder, "online", &online) == 0;
+}
+
+static bool counts(const struct gov_source *s, const char *folder)
+{
+    return s->u.power_supply.item == ONLINE ? feeds_the_machine(folder)
+                                            : powers_the_machine(folder);
 }
 
 static bool positive(const char *folder, const char *name, double *value)
@@ -86,6 +100,18 @@ static bool battery_scaled(const char *folder, const char *name, double per_unit
     return true;
 }
 
+/* 0 none, 1 low, 2 critical; the kernel has no word for about to shut down. */
+static bool battery_level(const char *folder, double *warning)
+{
+    static const char *const levels[] = {"Normal", "Low", "Critical", "High", "Full"};
+    char text[32];
+    if (gov_file_text(folder, "capacity_level", text, sizeof text) != 0)
+        return false;
+    unsigned level = gov_item(text, levels, 5);
+    *warning = level < 3 ? level : 0;
+    return level < 5;
+}
+
 /* One value of one battery, and its weight in a mean. */
 static bool battery_item(const char *folder, unsigned item, double *value, double *weight)
 {
@@ -100,6 +126,10 @@ static bool battery_item(const char *folder, unsigned item, double *value, doubl
         return battery_scaled(folder, "voltage_now", 1e6, value);
     case TEMPERATURE:
         return battery_scaled(folder, "temp", 10, value);
+    case LEVEL:
+        return battery_level(folder, value);
+    case ONLINE:
+        return battery_scaled(folder, "online", 1, value);
     default:
         if (gov_file_text(folder, "status", status, sizeof status) != 0 ||
             !strcmp(status, "Unknown"))
@@ -109,40 +139,45 @@ static bool battery_item(const char *folder, unsigned item, double *value, doubl
     }
 }
 
-/* Powers add up, one discharging battery means discharging, the rest is a mean by size. A battery
- * that does not answer makes the whole unknown: a part would look like a low value. */
+/* Powers add up, one discharging battery means discharging and one supply that is online mains, the
+ * fullest battery has the warning's say, the rest is a mean by size. A battery that does not answer
+ * makes the whole unknown: a part would look like a low value. */
 static struct dev_reading power_supply_read(struct gov_source *s, const struct gov_machine *machine,
                                             uint64_t now_ns)
 {
     (void)machine;
-    double sum = 0, weights = 0, largest = 0;
-    for (unsigned i = 0; i < s->u.power_supply.n_batteries; i++) {
-        const char *folder = s->u.power_supply.batteries[i];
-        double value, weight;
-        if (!battery_item(folder, s->u.power_supply.item, &value, &weight)) {
-            bool here = powers_the_machine(folder);
+    unsigned item = s->u.power_supply.item;
+    double sum = 0, weights = 0, largest = 0, least = HUGE_VAL;
+    for (unsigned i = 0; i < s->u.power_supply.n_folders; i++) {
+        const char *folder = s->u.power_supply.folders[i];
+        double value = 0, weight = 1;
+        if (!battery_item(folder, item, &value, &weight)) {
+            bool here = counts(s, folder);
             return gov_absent(s, here ? DEV_READ_FAILED : DEV_SOURCE_GONE, now_ns,
                               here ? "%.100s does not tell its %s" : "%.100s went away (%s)",
                               folder, s->address);
         }
-        sum += s->u.power_supply.item == POWER ? value : value * weight;
+        sum += item == POWER ? value : value * weight;
         weights += weight;
         largest = value > largest ? value : largest;
+        least = value < least ? value : least;
     }
-    if (s->u.power_supply.item == STATUS)
+    if (item == STATUS || item == ONLINE)
         return gov_present(largest, now_ns);
-    return gov_present(s->u.power_supply.item == POWER ? sum : sum / weights, now_ns);
+    if (item == LEVEL)
+        return gov_present(least, now_ns);
+    return gov_present(item == POWER ? sum : sum / weights, now_ns);
 }
 
-static void collect_batteries(struct gov_source *s, DIR *dir, const char *folder)
+static void collect_folders(struct gov_source *s, DIR *dir, const char *parent)
 {
     struct dirent *entry;
-    s->u.power_supply.n_batteries = 0;
-    while ((entry = readdir(dir)) && s->u.power_supply.n_batteries < GOV_MAX_BATTERIES) {
-        char *path = s->u.power_supply.batteries[s->u.power_supply.n_batteries];
-        int n = snprintf(path, GOV_PATH, "%s/%.60s", folder, entry->d_name);
-        if (entry->d_name[0] != '.' && n > 0 && n < GOV_PATH && powers_the_machine(path))
-            s->u.power_supply.n_batteries++;
+    s->u.power_supply.n_folders = 0;
+    while ((entry = readdir(dir)) && s->u.power_supply.n_folders < GOV_MAX_BATTERIES) {
+        char *path = s->u.power_supply.folders[s->u.power_supply.n_folders];
+        int n = snprintf(path, GOV_PATH, "%s/%.60s", parent, entry->d_name);
+        if (entry->d_name[0] != '.' && n > 0 && n < GOV_PATH && counts(s, path))
+            s->u.power_supply.n_folders++;
     }
 }
 
@@ -151,16 +186,19 @@ static bool power_supply_probe(struct gov_source *s, const struct gov_machine *m
     char folder[GOV_PATH];
     s->u.power_supply.item = gov_item(s->address, items, N_ITEMS);
     if (s->u.power_supply.item == N_ITEMS)
-        return gov_not_here(s, "'%.40s': expected capacity, power_now, status, voltage_now or temp",
+        return gov_not_here(s,
+                            "'%.40s': expected capacity, capacity_level, power_now, status, "
+                            "voltage_now, temp or online",
                             s->address);
     snprintf(folder, sizeof folder, "%.200s/sys/class/power_supply", machine->root);
     DIR *dir = opendir(folder);
     if (!dir)
         return gov_not_here(s, "the kernel has no power supplies (no %.80s)", folder);
-    collect_batteries(s, dir, folder);
+    collect_folders(s, dir, folder);
     closedir(dir);
-    if (!s->u.power_supply.n_batteries)
-        return gov_not_here(s, "no battery powers this machine");
+    if (!s->u.power_supply.n_folders)
+        return gov_not_here(s, s->u.power_supply.item == ONLINE ? "nothing tells of mains"
+                                                                : "no battery powers this machine");
     return power_supply_read(s, machine, 0).why == DEV_PRESENT;
 }
 

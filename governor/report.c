@@ -16,7 +16,7 @@ static const struct {
 
 enum { MAX_FOUND = 256, N_USUAL = sizeof usual / sizeof *usual };
 
-/* Loads need two samples; this far apart they tell a percentage. */
+/* Loads and powers need two samples; this far apart they tell. */
 static const uint64_t BETWEEN_SAMPLES_NS = 200000000;
 
 struct report {
@@ -57,10 +57,17 @@ static void read_line(struct report *r, size_t i, uint64_t now_ns)
     snprintf(line->why, sizeof line->why, "%s", line->reading.why ? source->why : "");
 }
 
-static bool any_load_waits(const struct report *r)
+/* Loads, powers and the stalls of a window want two samples; a bus has said all it will. */
+static bool waits_for_sample(const struct report *r, size_t i)
+{
+    return r->lines[i].reading.why == DEV_NO_SAMPLE && r->sources[i].kind &&
+           !r->sources[i].kind->service;
+}
+
+static bool any_waits(const struct report *r)
 {
     for (size_t i = 0; i < r->n; i++)
-        if (r->sources[i].kind == &gov_source_procfs && r->lines[i].reading.why == DEV_NO_SAMPLE)
+        if (waits_for_sample(r, i))
             return true;
     return false;
 }
@@ -80,22 +87,23 @@ int gov_sensor_report(const struct gov_sources *sources, struct gov_sensor_line 
     r.sources = calloc(r.room, sizeof *r.sources);
     r.lines = calloc(r.room, sizeof *r.lines);
     int rc = r.sources && r.lines ? 0 : ert_fail(err, ERT_E_NOMEM, "no memory for the sensors");
-    if (!rc)
-        rc = gov_upower_start(&r.machine.upower, sources->bus, ignore_change, NULL, err);
+    for (size_t i = 0; !rc && i < N_USUAL; i++) {
+        add_line(&r, usual[i].signal, usual[i].source);
+        rc = gov_machine_ask(&r.machine, usual[i].source, sources->bus, ignore_change, NULL, err);
+    }
     if (rc)
         goto out;
-    for (size_t i = 0; i < N_USUAL; i++)
-        add_line(&r, usual[i].signal, usual[i].source);
+    gov_machine_wait(&r.machine);
     gov_hwmon_list(&r.machine, add_found, &r);
     gov_thermal_list(&r.machine, add_found, &r);
     for (size_t i = 0; i < r.n; i++) {
         gov_source_open(&r.sources[i], r.lines[i].source, &r.machine);
         read_line(&r, i, ert_now_ns());
     }
-    if (any_load_waits(&r))
+    if (any_waits(&r))
         ert_sleep_until_ns(ert_now_ns() + BETWEEN_SAMPLES_NS);
     for (size_t i = 0; i < r.n; i++)
-        if (r.lines[i].reading.why == DEV_NO_SAMPLE)
+        if (waits_for_sample(&r, i))
             read_line(&r, i, ert_now_ns());
     for (size_t i = 0; i < r.n; i++)
         gov_source_close(&r.sources[i]);
@@ -103,7 +111,7 @@ int gov_sensor_report(const struct gov_sources *sources, struct gov_sensor_line 
     *n = r.n;
     r.lines = NULL;
 out:
-    gov_upower_stop(r.machine.upower);
+    gov_machine_release(&r.machine);
     free(r.lines);
     free(r.sources);
     return rc;

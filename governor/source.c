@@ -1,4 +1,4 @@
-#include "governor/source.h"
+#include "governor/bus.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,9 +33,37 @@ static const struct gov_source_kind *kind_of(const char *name)
     return NULL;
 }
 
-bool gov_source_is(const char *name, const struct gov_source_kind *kind)
+const struct gov_bus_service *gov_source_service(const char *name)
 {
-    return kind_of(name) == kind;
+    const struct gov_source_kind *kind = kind_of(name);
+    return kind ? kind->service : NULL;
+}
+
+int gov_machine_ask(struct gov_machine *machine, const char *source_name, const char *bus_address,
+                    void (*changed)(void *ctx), void *ctx, struct ert_error *err)
+{
+    const struct gov_bus_service *service = gov_source_service(source_name);
+    for (size_t i = 0; service && i < machine->n_buses; i++)
+        if (gov_bus_of(machine->buses[i]) == service)
+            return 0;
+    if (!service || machine->n_buses == GOV_MAX_BUSES)
+        return 0;
+    int rc =
+        gov_bus_start(&machine->buses[machine->n_buses], service, bus_address, changed, ctx, err);
+    machine->n_buses += !rc;
+    return rc;
+}
+
+void gov_machine_wait(struct gov_machine *machine)
+{
+    for (size_t i = 0; i < machine->n_buses; i++)
+        gov_bus_wait(machine->buses[i]);
+}
+
+void gov_machine_release(struct gov_machine *machine)
+{
+    while (machine->n_buses > 0)
+        gov_bus_stop(machine->buses[--machine->n_buses]);
 }
 
 void gov_source_open(struct gov_source *source, const char *name, const struct gov_machine *machine)

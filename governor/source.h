@@ -10,16 +10,23 @@ enum {
     GOV_PATH = 320, /* bytes of a path under the root */
     GOV_SOURCE_NAME = 128,
     GOV_MAX_BATTERIES = 4,
+    GOV_MAX_BUSES = 4,
+    GOV_POWERCAP_ZONES = 4,
+    GOV_CLOCKS = 16,
+    GOV_STALLS = 32, /* samples of a stall's total time */
 };
 
-struct gov_upower;
+struct gov_bus;
+struct gov_bus_service;
+struct gov_events;
 
 /* What the sources of one governor share. Not owned by the sources. */
 struct gov_machine {
-    const char *root;              /* prefix of /sys and /proc, "" = the real ones */
-    struct gov_upower *upower;     /* NULL = no sensor asks for it */
-    const struct dev_trace *trace; /* NULL = live */
-    uint64_t origin_ns;            /* the decision clock's time of the trace's first row */
+    const char *root; /* prefix of /sys and /proc, "" = the real ones */
+    size_t n_buses;
+    struct gov_bus *buses[GOV_MAX_BUSES]; /* the services that some sensor asks for */
+    const struct dev_trace *trace;        /* NULL = live */
+    uint64_t origin_ns;                   /* the decision clock's time of the trace's first row */
 };
 
 struct gov_source;
@@ -31,6 +38,27 @@ struct gov_source_kind {
     struct dev_reading (*read)(struct gov_source *source, const struct gov_machine *machine,
                                uint64_t now_ns);
     void (*close)(struct gov_source *source); /* NULL = nothing to close */
+    /* Has an event end the wait when the value may have come past the threshold (of a trip on this
+     * sensor). Where that is not allowed the poll has to do. NULL = there is no such event. */
+    void (*arm)(struct gov_source *source, const struct gov_machine *machine,
+                struct gov_events *events, double threshold);
+    const struct gov_bus_service *service; /* to start for it, NULL = none */
+};
+
+/* Energy counters that count as one. */
+struct gov_powercap {
+    size_t n;
+    struct gov_powercap_zone {
+        char folder[GOV_PATH], name[32];
+        bool has_last;
+        double range_uj, last_uj, sum_uj; /* range 0 = unknown */
+    } zones[GOV_POWERCAP_ZONES];
+};
+
+/* How long tasks had stalled in all at a time. */
+struct gov_stall {
+    uint64_t time_ns;
+    double total_us;
 };
 
 struct gov_source {
@@ -44,16 +72,18 @@ struct gov_source {
             char path[GOV_PATH]; /* of the zone's temp file */
         } thermal;
         struct {
-            const void *chip; /* libsensors' sensors_chip_name, valid until the last close */
+            const void *chip; /* libsensors' sensors_chip_name, of this generation */
             int subfeature;
+            unsigned generation; /* of the library's list of chips */
             bool library_open;
         } hwmon;
         struct {
+            struct gov_bus *bus;
             unsigned item;
-        } upower;
+        } bus;
         struct {
-            unsigned item, n_batteries;
-            char batteries[GOV_MAX_BATTERIES][GOV_PATH]; /* folders */
+            unsigned item, n_folders;
+            char folders[GOV_MAX_BATTERIES][GOV_PATH]; /* of batteries or of what feeds them */
         } power_supply;
         struct {
             unsigned item;
@@ -64,7 +94,28 @@ struct gov_source {
         } procfs;
         struct {
             char resource[32], line[8], window[16]; /* "memory", "some", "avg10" */
+            double window_s;                        /* of our own; 0 = the kernel's average */
+            struct gov_stall stalls[GOV_STALLS], now;
+            size_t n_stalls; /* taken so far */
         } psi;
+        struct {
+            struct gov_powercap counters;
+            uint64_t since_ns, watts_ns; /* 0 = none yet */
+            double joules, watts;        /* at since_ns; of the last interval */
+        } powercap;
+        struct {
+            unsigned item, place;
+            size_t n;
+            unsigned policies[GOV_CLOCKS];
+            double max_khz[GOV_CLOCKS];
+        } cpufreq;
+        struct {
+            unsigned item;
+            char folder[GOV_PATH], line[8], window[16];
+            size_t base;       /* length of the hierarchy's own folder */
+            uint64_t since_ns; /* of count, 0 = none yet */
+            double count, rate;
+        } cgroup;
         struct {
             int column;
         } replay;
@@ -83,8 +134,8 @@ void gov_source_probe(struct gov_source *source, const struct gov_machine *machi
 struct dev_reading gov_source_read(struct gov_source *source, const struct gov_machine *machine,
                                    uint64_t now_ns);
 void gov_source_close(struct gov_source *source);
-/* Whether "KIND:ADDRESS" is of that kind. */
-bool gov_source_is(const char *name, const struct gov_source_kind *kind);
+/* The service that "KIND:ADDRESS" needs, NULL = none. */
+const struct gov_bus_service *gov_source_service(const char *name);
 
 struct dev_reading gov_present(double value, uint64_t time_ns);
 /* A reading without a value; the sentence goes to source->why. */
@@ -104,13 +155,18 @@ int gov_file_text(const char *dir, const char *name, char *text, size_t size);
 /* The same, as a whole number; -EINVAL if it is none ("N/A"). */
 int gov_file_number(const char *dir, const char *name, long long *value);
 
-/* ---- UPower -------------------------------------------------------------------------------- */
+/* A number such as "some avg10" of a pressure file. False: there is none, and s->why says why. */
+bool gov_pressure_number(struct gov_source *s, const char *folder, const char *file,
+                         const char *line, const char *key, double *number);
 
-/* Starts the thread that talks to UPower. It connects on its own; the call waits until the first
- * attempt has ended, at most a second. changed is called on that thread when a value changed. */
-int gov_upower_start(struct gov_upower **upower, const char *bus, void (*changed)(void *ctx),
-                     void *ctx, struct ert_error *err);
-void gov_upower_stop(struct gov_upower *upower);
+/* ---- services ------------------------------------------------------------------------------ */
+
+/* Starts a service that "KIND:ADDRESS" needs, unless it runs. */
+int gov_machine_ask(struct gov_machine *machine, const char *source_name, const char *bus_address,
+                    void (*changed)(void *ctx), void *ctx, struct ert_error *err);
+/* Waits until each service has answered once or cannot, at most a second each. */
+void gov_machine_wait(struct gov_machine *machine);
+void gov_machine_release(struct gov_machine *machine);
 
 /* ---- what this machine has ----------------------------------------------------------------- */
 

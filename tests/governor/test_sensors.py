@@ -90,9 +90,9 @@ def value(m, signal, source):
 class Loop:
     """A running governor; ask(word) gives its answer."""
 
-    def __init__(self, folder, policy, environment=NO_BUS, wrapper=(), **options):
+    def __init__(self, folder, policy, environment=NO_BUS, wrapper=(), policies=POLICIES, **options):
         self.policies = pathlib.Path(folder) / "policies.yaml"
-        self.policies.write_text(POLICIES)
+        self.policies.write_text(policies)
         arguments = [f"{key}={value}" for key, value in options.items()]
         self.process = subprocess.Popen([*wrapper, DRIVE, "run", self.policies, policy, *arguments], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)

@@ -1,117 +1,11 @@
 # not-sanitized: the preloaded library that stands in for /sys has to come before a sanitizer's
 """A real upowerd on a private bus and libsensors on a made-up /sys, which umockdev's preloaded library
 puts in the place of the machine's."""
-import contextlib
-import json
-import os
 import shutil
 import signal
-import subprocess
-import tempfile
-import time
 
 from tests import tap
-from tests.governor.test_sensors import DRIVE, Machine, loop
-
-UPOWERD = ["/usr/libexec/upowerd", "/usr/lib/upower/upowerd", "/usr/lib/upowerd"]
-
-BUS_CONFIG = """<busconfig>
-<type>system</type>
-<listen>unix:path={folder}/bus</listen>
-<auth>EXTERNAL</auth>
-<policy context="default">
-<allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
-</policy>
-</busconfig>
-"""
-
-
-def tool(*names):
-    for name in names:
-        found = shutil.which(name)
-        if found:
-            return found
-    tap.skip(f"needs {names[0]} (Debian packages upower, dbus-daemon, umockdev)")
-
-
-class Mock(Machine):
-    """A machine whose files umockdev shows as /sys, with a bus of its own."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.running = []
-        for name in ("sys/class", "sys/bus", "sys/devices", "dev", "run/udev/data"):
-            (self.root / name).mkdir(parents=True)
-        self.environment = dict(os.environ, UMOCKDEV_DIR=str(self.root),
-                                DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={self.root}/bus")
-        self.wrapper = [tool("umockdev-wrapper")]
-
-    def device(self, subsystem, device, /, **files):
-        """A device as libudev looks for them: in /sys/devices, with its subsystem, linked from /sys/class."""
-        home = f"sys/devices/{device}-parent/{subsystem}/{device}"
-        for key, value in files.items():
-            self.write(f"{home}/{key}", value)
-        self.write(f"{home}/uevent", "")
-        folder = self.root / "sys/class" / subsystem
-        folder.mkdir(exist_ok=True)
-        (folder / device).symlink_to(f"../../../{home}")
-        (self.root / home / "subsystem").symlink_to(f"../../../../class/{subsystem}")
-        return home
-
-    def battery(self):
-        return self.device("power_supply", "BAT0", type="Battery", present=1, status="Discharging", capacity=63,
-                           energy_now=25200000, energy_full=40000000, energy_full_design=40000000,
-                           power_now=8200000, voltage_now=7700000, technology="Li-ion", scope="System")
-
-    def start(self, *command):
-        process = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.running.append(process)
-        return process
-
-    def start_bus(self):
-        config = self.root / "bus.conf"
-        config.write_text(BUS_CONFIG.format(folder=self.root))
-        self.start(tool("dbus-daemon"), f"--config-file={config}", "--nofork", "--nopidfile")
-        wait_for(lambda: (self.root / "bus").exists(), "the bus")
-
-    def start_upowerd(self):
-        process = self.start(*self.wrapper, tool(*UPOWERD))
-        wait_for(lambda: "UPower" in self.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus.ListNames"), "upowerd")
-        return process
-
-    def call(self, name, path, method):
-        done = subprocess.run([tool("dbus-send"), "--system", "--print-reply", f"--dest={name}", path, method],
-                              env=self.environment, capture_output=True, text=True)
-        return done.stdout
-
-    def loop(self, policy, **options):
-        return loop(self.root, policy, environment=self.environment, wrapper=self.wrapper, **options)
-
-
-def wait_for(holds, what):
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end, f"{what} did not come up"
-        time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def mock():
-    with tempfile.TemporaryDirectory() as folder:
-        m = Mock(folder)
-        try:
-            yield m
-        finally:
-            for process in reversed(m.running):
-                process.kill()
-                process.wait()
-
-
-def report(m):
-    done = subprocess.run([*m.wrapper, DRIVE, "report"], env=m.environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {(l["signal"], l["source"]): l for l in lines}
+from tests.governor.mock import mock, report
 
 
 def test_battery_through_upowerd():

@@ -1,0 +1,197 @@
+/* This process's memory control group (Linux Documentation/admin-guide/cgroup-v2.rst), of the
+ * unified hierarchy under ROOT/sys/fs/cgroup: what is left until the nearest limit of it and its
+ * ancestors, how often a limit was met, and its own pressure. */
+#include "governor/events.h"
+#include "governor/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROOM, CURRENT, EVENTS, PRESSURE, N_ITEMS };
+static const char *const items[N_ITEMS] = {"memory.room", "memory.current", "memory.events",
+                                           "memory.pressure"};
+
+#define BYTES_PER_MB 1e6
+#define NS_PER_S     1e9
+
+/* Over this long a rate of events is taken. */
+static const uint64_t RATE_INTERVAL_NS = 1000000000U;
+
+/* The path of this process in the unified hierarchy: the line "0::PATH". */
+static bool find_group(struct gov_source *s, const struct gov_machine *machine)
+{
+    char folder[GOV_PATH], text[4096] = "\n";
+    snprintf(folder, sizeof folder, "%.200s/proc/self", machine->root);
+    int rc = gov_file_text(folder, "cgroup", text + 1, sizeof text - 1);
+    char *line = rc ? NULL : strstr(text, "\n0::/");
+    if (!line)
+        return gov_not_here(s, "no unified control group (%.80s/cgroup has no line 0::)", folder);
+    line += 4;
+    line[strcspn(line, "\n")] = '\0';
+    const char *path = strcmp(line, "/") ? line : "";
+    int base = snprintf(s->u.cgroup.folder, GOV_PATH, "%.200s/sys/fs/cgroup", machine->root);
+    s->u.cgroup.base = (size_t)base;
+    if ((size_t)base + strlen(path) >= GOV_PATH - 16)
+        return gov_not_here(s, "the control group's path is too long");
+    memcpy(s->u.cgroup.folder + base, path, strlen(path) + 1);
+    return true;
+}
+
+/* The number behind "KEY " at the start of a line. */
+static bool flat_number(const char *folder, const char *file, const char *key, double *value)
+{
+    char text[4096] = "\n", label[40];
+    if (gov_file_text(folder, file, text + 1, sizeof text - 1) != 0)
+        return false;
+    snprintf(label, sizeof label, "\n%s ", key);
+    const char *line = strstr(text, label);
+    char *end;
+    if (!line)
+        return false;
+    *value = (double)strtoull(line + strlen(label), &end, 10);
+    return end != line + strlen(label);
+}
+
+/* Bytes in use that could not be given back at once: file pages that nobody used lately could. */
+static bool used_bytes(const char *folder, double *used)
+{
+    long long current;
+    double inactive = 0;
+    if (gov_file_number(folder, "memory.current", &current) != 0 || current < 0)
+        return false;
+    flat_number(folder, "memory.stat", "inactive_file", &inactive);
+    *used = (double)current > inactive ? (double)current - inactive : 0;
+    return true;
+}
+
+/* The lower of memory.max and memory.high; "max" is no number and no limit. */
+static bool limit_bytes(const char *folder, double *limit)
+{
+    static const char *const files[] = {"memory.max", "memory.high"};
+    bool any = false;
+    for (size_t i = 0; i < 2; i++) {
+        long long number;
+        if (gov_file_number(folder, files[i], &number) != 0 || number < 0)
+            continue;
+        *limit = any && *limit < (double)number ? *limit : (double)number;
+        any = true;
+    }
+    return any;
+}
+
+/* From the group up to the root of the hierarchy: the least that any limit leaves. */
+static bool least_room(struct gov_source *s, double *megabytes)
+{
+    char folder[GOV_PATH];
+    bool any = false;
+    memcpy(folder, s->u.cgroup.folder, sizeof folder);
+    for (;;) {
+        double limit, used;
+        if (limit_bytes(folder, &limit) && used_bytes(folder, &used)) {
+            double room = (limit > used ? limit - used : 0) / BYTES_PER_MB;
+            *megabytes = any && *megabytes < room ? *megabytes : room;
+            any = true;
+        }
+        char *slash = strrchr(folder, '/');
+        if (!slash || (size_t)(slash - folder) < s->u.cgroup.base)
+            break;
+        *slash = '\0';
+    }
+    return any || gov_not_here(s, "no memory limit on %.100s or above it", s->u.cgroup.folder);
+}
+
+/* How often memory met a limit: high throttles, max reclaims, oom is the end of it. */
+static bool count_events(const struct gov_source *s, double *count)
+{
+    static const char *const kinds[] = {"high", "max", "oom"};
+    bool any = false;
+    *count = 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        double n = 0;
+        any = flat_number(s->u.cgroup.folder, "memory.events", kinds[i], &n) || any;
+        *count += n;
+    }
+    return any;
+}
+
+/* Events a second: at once when there are some, over a second otherwise. */
+static struct dev_reading rate_read(struct gov_source *s, uint64_t now_ns)
+{
+    double count;
+    if (!count_events(s, &count))
+        return gov_absent(s, DEV_READ_FAILED, now_ns, "%.100s/memory.events cannot be read",
+                          s->u.cgroup.folder);
+    uint64_t passed_ns = now_ns - s->u.cgroup.since_ns;
+    if (!s->u.cgroup.since_ns || count < s->u.cgroup.count) {
+        s->u.cgroup.rate = 0;
+    } else if (passed_ns >= RATE_INTERVAL_NS || count > s->u.cgroup.count) {
+        double seconds = (double)passed_ns / NS_PER_S;
+        s->u.cgroup.rate = (count - s->u.cgroup.count) / (seconds > 1 ? seconds : 1);
+    } else {
+        return gov_present(s->u.cgroup.rate, now_ns);
+    }
+    s->u.cgroup.since_ns = now_ns;
+    s->u.cgroup.count = count;
+    return gov_present(s->u.cgroup.rate, now_ns);
+}
+
+static struct dev_reading cgroup_read(struct gov_source *s, const struct gov_machine *machine,
+                                      uint64_t now_ns)
+{
+    (void)machine;
+    double value = 0;
+    long long bytes = 0;
+    bool known = true;
+    switch (s->u.cgroup.item) {
+    case EVENTS:
+        return rate_read(s, now_ns);
+    case ROOM:
+        known = least_room(s, &value);
+        break;
+    case PRESSURE:
+        known = gov_pressure_number(s, s->u.cgroup.folder, "memory.pressure", s->u.cgroup.line,
+                                    s->u.cgroup.window, &value);
+        break;
+    default:
+        known = gov_file_number(s->u.cgroup.folder, "memory.current", &bytes) == 0 ||
+                gov_not_here(s, "%.100s/memory.current cannot be read", s->u.cgroup.folder);
+        value = (double)bytes / BYTES_PER_MB;
+    }
+    if (!known)
+        return (struct dev_reading){.time_ns = now_ns, .why = DEV_READ_FAILED};
+    return gov_present(value, now_ns);
+}
+
+static bool cgroup_probe(struct gov_source *s, const struct gov_machine *machine)
+{
+    char word[32];
+    size_t n = strcspn(s->address, "/");
+    snprintf(word, sizeof word, "%.*s", (int)n, s->address);
+    s->u.cgroup.item = gov_item(word, items, N_ITEMS);
+    bool pressure =
+        s->u.cgroup.item == PRESSURE &&
+        sscanf(s->address + n, "/%7[a-z]/%15[a-z0-9]", s->u.cgroup.line, s->u.cgroup.window) == 2;
+    if (s->u.cgroup.item == N_ITEMS || pressure != (s->address[n] != '\0') ||
+        pressure != (s->u.cgroup.item == PRESSURE))
+        return gov_not_here(s,
+                            "'%.60s': expected memory.room, memory.current, memory.events or such "
+                            "as memory.pressure/some/avg10",
+                            s->address);
+    return find_group(s, machine) && cgroup_read(s, machine, 0).why == DEV_PRESENT;
+}
+
+/* The kernel marks memory.events as modified when one happens. */
+static void cgroup_arm(struct gov_source *s, const struct gov_machine *machine,
+                       struct gov_events *events, double threshold)
+{
+    (void)machine;
+    (void)threshold;
+    char path[GOV_PATH + 16];
+    snprintf(path, sizeof path, "%s/memory.events", s->u.cgroup.folder);
+    if (s->u.cgroup.item != PRESSURE)
+        gov_events_watch(events, path, GOV_EVENT_PRESSURE,
+                         "pressure: the control group met a memory limit");
+}
+
+const struct gov_source_kind gov_source_cgroup = {
+    .probe = cgroup_probe, .read = cgroup_read, .arm = cgroup_arm};

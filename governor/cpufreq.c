@@ -1,0 +1,117 @@
+/* ROOT/sys/devices/system/cpu/cpufreq/policyN (Linux Documentation/admin-guide/pm/cpufreq.rst): the
+ * present clock and what it may be. A kernel that throttles lowers scaling_max_freq (its thermal
+ * cooling devices do) or, where firmware does it, only the clock that is reached. */
+#include "governor/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CURRENT, SHARE, CAP, N_ITEMS };
+static const char *const items[N_ITEMS] = {"current", "share", "cap"};
+
+/* Older kernels have no folder of policies but one in each CPU. */
+enum { IN_POLICIES, IN_CPUS, N_PLACES };
+
+enum { MOST_CPUS = 1024 };
+
+#define KHZ_PER_MHZ 1000.0
+
+static bool policy_folder(const struct gov_source *s, const struct gov_machine *machine,
+                          unsigned number, char folder[GOV_PATH])
+{
+    int n = snprintf(folder, GOV_PATH,
+                     s->u.cpufreq.place == IN_POLICIES
+                         ? "%.200s/sys/devices/system/cpu/cpufreq/policy%u"
+                         : "%.200s/sys/devices/system/cpu/cpu%u/cpufreq",
+                     machine->root, number);
+    return n > 0 && n < GOV_PATH;
+}
+
+/* Numbers of the policies, at most as many as there is room for: where each CPU has its own, they
+ * are alike. */
+static void collect_policies(struct gov_source *s, const struct gov_machine *machine)
+{
+    char folder[GOV_PATH];
+    long long max_khz;
+    s->u.cpufreq.n = 0;
+    for (unsigned i = 0; i < MOST_CPUS && s->u.cpufreq.n < GOV_CLOCKS; i++) {
+        if (!policy_folder(s, machine, i, folder) ||
+            gov_file_number(folder, "cpuinfo_max_freq", &max_khz) != 0 || max_khz <= 0)
+            continue;
+        s->u.cpufreq.policies[s->u.cpufreq.n] = i;
+        s->u.cpufreq.max_khz[s->u.cpufreq.n++] = (double)max_khz;
+    }
+}
+
+/* A number of policy i in kHz; the kernel writes <unknown> or <unsupported> where it has none. */
+static bool khz_of(const struct gov_source *s, const struct gov_machine *machine, size_t i,
+                   const char *file, double *khz)
+{
+    char folder[GOV_PATH];
+    long long number;
+    if (!policy_folder(s, machine, s->u.cpufreq.policies[i], folder) ||
+        gov_file_number(folder, file, &number) != 0 || number <= 0)
+        return false;
+    *khz = (double)number;
+    return true;
+}
+
+/* The fastest present clock, and its share of that policy's maximum. */
+static bool present_clock(const struct gov_source *s, const struct gov_machine *machine,
+                          double *khz, double *share)
+{
+    bool any = false;
+    for (size_t i = 0; i < s->u.cpufreq.n; i++) {
+        double now_khz;
+        if (!khz_of(s, machine, i, "scaling_cur_freq", &now_khz) || (any && now_khz <= *khz))
+            continue;
+        *khz = now_khz;
+        *share = 100 * now_khz / s->u.cpufreq.max_khz[i];
+        any = true;
+    }
+    return any;
+}
+
+/* The least share of its maximum that any policy may use. */
+static bool lowest_cap(const struct gov_source *s, const struct gov_machine *machine, double *cap)
+{
+    bool any = false;
+    for (size_t i = 0; i < s->u.cpufreq.n; i++) {
+        double limit_khz;
+        if (!khz_of(s, machine, i, "scaling_max_freq", &limit_khz))
+            continue;
+        double share = 100 * limit_khz / s->u.cpufreq.max_khz[i];
+        *cap = any && *cap < share ? *cap : share;
+        any = true;
+    }
+    return any;
+}
+
+static struct dev_reading cpufreq_read(struct gov_source *s, const struct gov_machine *machine,
+                                       uint64_t now_ns)
+{
+    double khz = 0, share = 0, cap = 0;
+    bool known = s->u.cpufreq.item == CAP ? lowest_cap(s, machine, &cap)
+                                          : present_clock(s, machine, &khz, &share);
+    if (!known)
+        return gov_absent(s, DEV_READ_FAILED, now_ns, "cpufreq does not tell its %s", s->address);
+    return gov_present(s->u.cpufreq.item == CAP     ? cap
+                       : s->u.cpufreq.item == SHARE ? share
+                                                    : khz / KHZ_PER_MHZ,
+                       now_ns);
+}
+
+static bool cpufreq_probe(struct gov_source *s, const struct gov_machine *machine)
+{
+    s->u.cpufreq.item = gov_item(s->address, items, N_ITEMS);
+    if (s->u.cpufreq.item == N_ITEMS)
+        return gov_not_here(s, "'%.40s': expected current, share or cap", s->address);
+    for (s->u.cpufreq.place = IN_POLICIES; s->u.cpufreq.place < N_PLACES; s->u.cpufreq.place++) {
+        collect_policies(s, machine);
+        if (s->u.cpufreq.n)
+            return cpufreq_read(s, machine, 0).why == DEV_PRESENT;
+    }
+    return gov_not_here(s, "the kernel does not scale the CPUs' clocks here (no cpufreq)");
+}
+
+const struct gov_source_kind gov_source_cpufreq = {.probe = cpufreq_probe, .read = cpufreq_read};

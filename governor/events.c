@@ -1,0 +1,221 @@
+#include "governor/events.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define NS_PER_S 1000000000ULL
+
+enum { POKE, UEVENTS, FILES, N_FIXED };
+
+static const uint32_t FILE_CHANGES = IN_MODIFY | IN_CLOSE_WRITE | IN_MOVED_TO;
+
+/* ---- open and close ------------------------------------------------------------------------- */
+
+/* The kernel's own multicast group of uevents; anybody may listen. -1 where not. */
+static int open_uevents(void)
+{
+    enum { KERNEL_GROUP = 1 };
+    const struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = KERNEL_GROUP};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
+    if (fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+int gov_events_open(struct gov_events *e, bool live, struct ert_error *err)
+{
+    *e = (struct gov_events){.n = N_FIXED};
+    e->fds[POKE] = (struct pollfd){eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), POLLIN, 0};
+    e->fds[UEVENTS] = (struct pollfd){live ? open_uevents() : -1, POLLIN, 0};
+    e->fds[FILES] = (struct pollfd){inotify_init1(IN_CLOEXEC | IN_NONBLOCK), POLLIN, 0};
+    if (e->fds[POKE].fd >= 0 && e->fds[FILES].fd >= 0)
+        return 0;
+    int rc = ert_fail(err, ERT_E_IO, "cannot wait for events: %s", strerror(errno));
+    gov_events_close(e);
+    return rc;
+}
+
+void gov_events_close(struct gov_events *e)
+{
+    for (size_t i = 0; i < e->n; i++)
+        if (e->fds[i].fd >= 0)
+            close(e->fds[i].fd);
+    e->n = 0;
+}
+
+void gov_events_poke(struct gov_events *e)
+{
+    static const uint64_t one = 1;
+    int before = errno; /* a signal handler must leave it */
+    /* A counter that is full has woken the thread already. */
+    if (write(e->fds[POKE].fd, &one, sizeof one) < 0)
+        errno = before;
+    errno = before;
+}
+
+void gov_events_ask_reload(struct gov_events *e)
+{
+    atomic_store(&e->reload, true);
+    gov_events_poke(e);
+}
+
+/* ---- triggers and files --------------------------------------------------------------------- */
+
+void gov_events_add_trigger(struct gov_events *e, int fd, const char *words)
+{
+    size_t i = e->n - N_FIXED;
+    if (i == GOV_MAX_TRIGGERS) {
+        close(fd);
+        return;
+    }
+    snprintf(e->triggers[i], sizeof e->triggers[i], "%s", words);
+    e->fds[e->n++] = (struct pollfd){fd, POLLPRI, 0};
+}
+
+void gov_events_watch(struct gov_events *e, const char *path, enum gov_event event,
+                      const char *words)
+{
+    if (e->n_watched == GOV_MAX_TRIGGERS)
+        return;
+    int number = inotify_add_watch(e->fds[FILES].fd, path, FILE_CHANGES);
+    if (number < 0)
+        return;
+    size_t i = 0;
+    while (i < e->n_watched && e->watched[i] != number)
+        i++;
+    e->watched[i] = number;
+    e->watched_events[i] = event;
+    snprintf(e->watched_words[i], sizeof e->watched_words[i], "%s", words);
+    e->n_watched += i == e->n_watched;
+}
+
+void gov_events_disarm(struct gov_events *e)
+{
+    while (e->n > N_FIXED)
+        close(e->fds[--e->n].fd);
+    while (e->n_watched > 0)
+        inotify_rm_watch(e->fds[FILES].fd, e->watched[--e->n_watched]);
+}
+
+/* ---- waiting -------------------------------------------------------------------------------- */
+
+/* The value of KEY= in a message of lines that end in NUL, NULL if it has none. The kernel's begin
+ * with "ACTION@PATH", those of udev with a header of their own; both are passed over. */
+static const char *value_of(const char *message, size_t n, const char *key)
+{
+    size_t length = strlen(key);
+    for (const char *at = message; at && at + length < message + n;) {
+        if (!strncmp(at, key, length))
+            return at + length;
+        at = memchr(at, '\0', n - (size_t)(at - message));
+        at = at ? at + 1 : NULL;
+    }
+    return NULL;
+}
+
+static unsigned judge_uevent(struct gov_events *e, const char *message, size_t n)
+{
+    static const char *const subsystems[] = {"power_supply", "thermal", "hwmon"};
+    const char *subsystem = value_of(message, n, "SUBSYSTEM=");
+    const char *action = value_of(message, n, "ACTION=");
+    const char *path = value_of(message, n, "DEVPATH=");
+    const char *name = path ? strrchr(path, '/') : NULL;
+    for (size_t i = 0; subsystem && i < sizeof subsystems / sizeof *subsystems; i++) {
+        if (strcmp(subsystem, subsystems[i]) != 0)
+            continue;
+        snprintf(e->what, sizeof e->what, "%s %.48s: %.20s", subsystem, name ? name + 1 : "device",
+                 action ? action : "change");
+        return action && strcmp(action, "change") != 0 ? GOV_EVENT_DEVICE | GOV_EVENT_HOTPLUG
+                                                       : GOV_EVENT_DEVICE;
+    }
+    return 0;
+}
+
+static unsigned take_uevents(struct gov_events *e)
+{
+    enum { LONGEST = 8192 };
+    char message[LONGEST + 1];
+    unsigned events = 0;
+    ssize_t n;
+    while ((n = recv(e->fds[UEVENTS].fd, message, LONGEST, MSG_DONTWAIT)) > 0) {
+        message[n] = '\0';
+        events |= judge_uevent(e, message, (size_t)n);
+    }
+    return events;
+}
+
+static unsigned take_files(struct gov_events *e)
+{
+    _Alignas(struct inotify_event) char buffer[4096];
+    unsigned events = 0;
+    ssize_t n;
+    while ((n = read(e->fds[FILES].fd, buffer, sizeof buffer)) > 0) {
+        const struct inotify_event *change;
+        for (ssize_t at = 0; at < n; at += (ssize_t)(sizeof *change + change->len)) {
+            change = (const struct inotify_event *)(const void *)(buffer + at);
+            for (size_t i = 0; i < e->n_watched; i++)
+                if (e->watched[i] == change->wd) {
+                    events |= e->watched_events[i];
+                    snprintf(e->what, sizeof e->what, "%s", e->watched_words[i]);
+                }
+        }
+    }
+    return events;
+}
+
+/* A trigger whose resource went away reports an error for ever: it goes too. */
+static unsigned take_triggers(struct gov_events *e)
+{
+    unsigned events = 0;
+    for (size_t i = N_FIXED; i < e->n; i++) {
+        if (e->fds[i].revents & POLLPRI) {
+            events |= GOV_EVENT_PRESSURE;
+            snprintf(e->what, sizeof e->what, "%s", e->triggers[i - N_FIXED]);
+        } else if (e->fds[i].revents) {
+            close(e->fds[i].fd);
+            e->fds[i].fd = -1; /* which poll passes over */
+        }
+    }
+    return events;
+}
+
+static unsigned take_poke(struct gov_events *e)
+{
+    uint64_t count;
+    if (read(e->fds[POKE].fd, &count, sizeof count) < 0)
+        return 0;
+    return atomic_exchange(&e->reload, false) ? GOV_EVENT_POKE | GOV_EVENT_POLICY : GOV_EVENT_POKE;
+}
+
+static bool wait_once(struct gov_events *e, uint64_t deadline_ns)
+{
+    uint64_t now_ns = ert_now_ns(), left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    const struct timespec left = {.tv_sec = (time_t)(left_ns / NS_PER_S),
+                                  .tv_nsec = (long)(left_ns % NS_PER_S)};
+    return ppoll(e->fds, e->n, &left, NULL) > 0;
+}
+
+unsigned gov_events_wait(struct gov_events *e, uint64_t deadline_ns)
+{
+    unsigned events = 0;
+    do {
+        if (!wait_once(e, deadline_ns))
+            continue;
+        if (e->fds[POKE].revents)
+            events |= take_poke(e);
+        if (e->fds[UEVENTS].revents)
+            events |= take_uevents(e);
+        if (e->fds[FILES].revents)
+            events |= take_files(e);
+        events |= take_triggers(e);
+    } while (!events && ert_now_ns() < deadline_ns);
+    return events;
+}

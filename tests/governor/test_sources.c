@@ -1,0 +1,469 @@
+/* Sources on files made up here, read at times made up here. Expected values are worked out by hand
+ * from the files. */
+#include "tests/test.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "governor/events.h"
+#include "governor/powercap.h"
+#include "governor/source.h"
+#include "governor/timekeeping.h"
+
+#define SECOND   1000000000ULL
+#define START_NS (3600 * SECOND)
+
+struct fixture {
+    char root[64];
+    struct gov_machine machine;
+    struct gov_source source;
+};
+
+static void put(const struct fixture *f, const char *path, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void put(const struct fixture *f, const char *path, const char *fmt, ...)
+{
+    char full[256];
+    va_list ap;
+    snprintf(full, sizeof full, "%s/%s", f->root, path);
+    for (char *slash = strchr(full + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(full, 0777);
+        *slash = '/';
+    }
+    FILE *file = fopen(full, "w");
+    assert_non_null(file);
+    va_start(ap, fmt);
+    vfprintf(file, fmt, ap);
+    va_end(ap);
+    fclose(file);
+}
+
+static int make(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    if (!f)
+        return -1;
+    strcpy(f->root, "/tmp/edgert-sources-XXXXXX");
+    if (!mkdtemp(f->root)) {
+        free(f);
+        return -1;
+    }
+    f->machine.root = f->root;
+    *state = f;
+    return 0;
+}
+
+static int drop(void **state)
+{
+    struct fixture *f = *state;
+    char command[128];
+    gov_source_close(&f->source);
+    snprintf(command, sizeof command, "rm -r '%s'", f->root);
+    int rc = system(command);
+    free(f);
+    return rc;
+}
+
+static void open_source(struct fixture *f, const char *name)
+{
+    gov_source_close(&f->source);
+    gov_source_open(&f->source, name, &f->machine);
+}
+
+static struct dev_reading read_at(struct fixture *f, double seconds)
+{
+    return gov_source_read(&f->source, &f->machine, START_NS + (uint64_t)(seconds * 1e9));
+}
+
+static void expect(struct fixture *f, double seconds, double value)
+{
+    struct dev_reading r = read_at(f, seconds);
+    if (r.why != DEV_PRESENT || r.value < value - 1e-6 || r.value > value + 1e-6)
+        fail_msg("%s at %g s: %g (%s), expected %g", f->source.name, seconds, r.value,
+                 r.why ? f->source.why : "present", value);
+}
+
+static void expect_none(struct fixture *f, double seconds, enum dev_absence why, const char *words)
+{
+    struct dev_reading r = read_at(f, seconds);
+    assert_int_equal(r.why, why);
+    if (!strstr(f->source.why, words))
+        fail_msg("%s says '%s', expected '%s' in it", f->source.name, f->source.why, words);
+}
+
+static void expect_absent(struct fixture *f, const char *name, const char *words)
+{
+    open_source(f, name);
+    assert_false(f->source.serves);
+    if (!strstr(f->source.why, words))
+        fail_msg("%s says '%s', expected '%s' in it", name, f->source.why, words);
+}
+
+/* ---- powercap ------------------------------------------------------------------------------- */
+
+#define RAPL "sys/class/powercap/intel-rapl:"
+
+static void put_zone(const struct fixture *f, const char *zone, const char *name,
+                     long long range_uj)
+{
+    char path[128];
+    snprintf(path, sizeof path, "sys/class/powercap/%s/name", zone);
+    put(f, path, "%s\n", name);
+    snprintf(path, sizeof path, "sys/class/powercap/%s/max_energy_range_uj", zone);
+    put(f, path, "%lld\n", range_uj);
+    snprintf(path, sizeof path, "sys/class/powercap/%s/energy_uj", zone);
+    put(f, path, "0\n");
+}
+
+static void energy_counter_gives_the_mean_power(void **state)
+{
+    struct fixture *f = *state;
+    put_zone(f, "intel-rapl:0", "package-0", 262143328850);
+    put(f, RAPL "0/energy_uj", "240422366267\n");
+    open_source(f, "powercap:package");
+    expect_none(f, 0, DEV_NO_SAMPLE, "two samples");
+    put(f, RAPL "0/energy_uj", "%lld\n", 240422366267LL + 7500000);
+    expect(f, 0.5, 15);
+    /* 3 J more in the next 10 ms are not yet a power, and the last one holds. */
+    put(f, RAPL "0/energy_uj", "%lld\n", 240422366267LL + 10500000);
+    expect(f, 0.51, 15);
+    expect(f, 1, 6);
+}
+
+static void energy_counter_wraps(void **state)
+{
+    struct fixture *f = *state;
+    char why[GOV_WHY];
+    struct gov_powercap counters;
+    double joules;
+    put_zone(f, "intel-rapl:0", "package-0", 1000000000);
+    put(f, RAPL "0/energy_uj", "999000000\n");
+    assert_true(gov_powercap_open(&counters, &f->machine, "package-0", why));
+    assert_true(gov_powercap_count(&counters, &joules, why) && joules == 0);
+    put(f, RAPL "0/energy_uj", "2000000\n");
+    assert_true(gov_powercap_count(&counters, &joules, why) && joules == 3);
+    /* Without a range a counter that fell was set back: nothing is known of the time between. */
+    put(f, RAPL "0/max_energy_range_uj", "0\n");
+    assert_true(gov_powercap_open(&counters, &f->machine, "package-0", why));
+    assert_true(gov_powercap_count(&counters, &joules, why));
+    put(f, RAPL "0/energy_uj", "500000\n");
+    assert_true(gov_powercap_count(&counters, &joules, why) && joules == 0);
+    put(f, RAPL "0/energy_uj", "1500000\n");
+    assert_true(gov_powercap_count(&counters, &joules, why) && joules == 1);
+}
+
+static void packages_add_up_and_count_once(void **state)
+{
+    struct fixture *f = *state;
+    put_zone(f, "intel-rapl:0", "package-0", 1000000000);
+    put_zone(f, "intel-rapl:1", "package-1", 1000000000);
+    put_zone(f, "intel-rapl:0:0", "core", 1000000000);
+    put_zone(f, "intel-rapl-mmio:0", "package-0", 1000000000);
+    put(f, "sys/class/powercap/intel-rapl/enabled", "1\n");
+    open_source(f, "powercap:package");
+    assert_int_equal(f->source.u.powercap.counters.n, 2);
+    read_at(f, 0);
+    put(f, RAPL "0/energy_uj", "2000000\n");
+    put(f, RAPL "1/energy_uj", "1000000\n");
+    put(f, RAPL "0:0/energy_uj", "900000\n");
+    put(f, "sys/class/powercap/intel-rapl-mmio:0/energy_uj", "2000000\n");
+    expect(f, 1, 3);
+    open_source(f, "powercap:core");
+    read_at(f, 0);
+    expect(f, 1, 0); /* cores may be gated */
+    expect_absent(f, "powercap:dram", "no energy counter 'dram'");
+}
+
+static void energy_counters_that_tell_nothing(void **state)
+{
+    struct fixture *f = *state;
+    expect_absent(f, "powercap:package", "counts no energy");
+    put_zone(f, "intel-rapl:0", "package-0", 1000000000);
+    open_source(f, "powercap:package");
+    read_at(f, 0);
+    expect_none(f, 1, DEV_STUCK, "stands still");
+    put(f, RAPL "0/energy_uj", "N/A\n");
+    expect_none(f, 2, DEV_READ_FAILED, "Invalid argument");
+    expect_absent(f, "powercap:package", "Invalid argument");
+    if (geteuid() == 0)
+        return; /* root may read anything */
+    put(f, RAPL "0/energy_uj", "5\n");
+    char path[128];
+    snprintf(path, sizeof path, "%s/" RAPL "0/energy_uj", f->root);
+    chmod(path, 0);
+    expect_absent(f, "powercap:package", "Permission denied");
+}
+
+/* ---- cpufreq -------------------------------------------------------------------------------- */
+
+#define CPUFREQ "sys/devices/system/cpu/cpufreq/policy"
+
+static void put_clock(const struct fixture *f, unsigned policy, int now, int cap, int max)
+{
+    char path[128];
+    snprintf(path, sizeof path, CPUFREQ "%u/scaling_cur_freq", policy);
+    put(f, path, "%d\n", now);
+    snprintf(path, sizeof path, CPUFREQ "%u/scaling_max_freq", policy);
+    put(f, path, "%d\n", cap);
+    snprintf(path, sizeof path, CPUFREQ "%u/cpuinfo_max_freq", policy);
+    put(f, path, "%d\n", max);
+}
+
+/* A ROCK Pi 4A that throttles: its fast cluster may use 408 of 1800 MHz, its slow one 1008 of 1416.
+ */
+static void a_throttling_kernel_is_a_reading(void **state)
+{
+    struct fixture *f = *state;
+    put_clock(f, 0, 1008000, 1008000, 1416000);
+    put_clock(f, 4, 408000, 408000, 1800000);
+    open_source(f, "cpufreq:cap");
+    expect(f, 0, 100 * 408.0 / 1800);
+    open_source(f, "cpufreq:current");
+    expect(f, 0, 1008);
+    open_source(f, "cpufreq:share");
+    expect(f, 0, 100 * 1008.0 / 1416);
+    put_clock(f, 4, 1800000, 1800000, 1800000);
+    expect(f, 1, 100);
+    put(f, CPUFREQ "0/scaling_cur_freq", "<unknown>\n");
+    put(f, CPUFREQ "4/scaling_cur_freq", "<unknown>\n");
+    expect_none(f, 2, DEV_READ_FAILED, "does not tell");
+}
+
+static void older_kernels_have_clocks_in_each_cpu(void **state)
+{
+    struct fixture *f = *state;
+    expect_absent(f, "cpufreq:share", "no cpufreq");
+    expect_absent(f, "cpufreq:speed", "expected current, share or cap");
+    put(f, "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq", "1219917\n");
+    put(f, "sys/devices/system/cpu/cpu1/cpufreq/cpuinfo_max_freq", "2400000\n");
+    open_source(f, "cpufreq:current");
+    expect(f, 0, 1219.917);
+}
+
+/* ---- pressure ------------------------------------------------------------------------------- */
+
+static void put_stall(const struct fixture *f, const char *resource, long long total_us)
+{
+    char path[64];
+    snprintf(path, sizeof path, "proc/pressure/%s", resource);
+    put(f, path,
+        "some avg10=1.50 avg60=1.00 avg300=0.10 total=%lld\n"
+        "full avg10=0.25 avg60=0.00 avg300=0.00 total=0\n",
+        total_us);
+}
+
+static void a_windows_stall_is_that_of_the_window(void **state)
+{
+    struct fixture *f = *state;
+    put_stall(f, "memory", 5000000);
+    open_source(f, "psi:memory/some/2s");
+    expect_none(f, 0, DEV_NO_SAMPLE, "first 2 s");
+    expect_none(f, 1, DEV_NO_SAMPLE, "first 2 s");
+    expect(f, 2, 0);
+    /* 300 ms of stall between 2 s and 2.5 s: in the window of 2 s until 4.5 s. */
+    put_stall(f, "memory", 5300000);
+    expect(f, 2.5, 15);
+    expect(f, 3, 15);
+    expect(f, 4, 15);
+    /* A quarter of the half second between both samples has left the window. */
+    expect(f, 4.125, 15 * 0.75);
+    expect(f, 4.5, 0);
+    /* Counted anew: nothing is known until the next 2 s are over. */
+    put_stall(f, "memory", 100);
+    expect_none(f, 5, DEV_NO_SAMPLE, "first 2 s");
+    put_stall(f, "memory", 4000100);
+    expect(f, 7, 100);
+    expect_absent(f, "psi:memory/some/60s", "does not tell some 60s");
+    open_source(f, "psi:memory/full/avg10");
+    expect(f, 0, 0.25);
+}
+
+/* Faster polls than the ring has room for in a window keep samples far enough apart. */
+static void a_window_outlives_many_samples(void **state)
+{
+    struct fixture *f = *state;
+    put_stall(f, "io", 0);
+    open_source(f, "psi:io/some/10s");
+    for (unsigned i = 0; i <= 20000; i++) {
+        if (i % 100 == 0)
+            put_stall(f, "io", (long long)i * 250);
+        read_at(f, i * 1e-3);
+    }
+    struct dev_reading r = read_at(f, 20);
+    assert_int_equal(r.why, DEV_PRESENT);
+    assert_true(r.value > 24 && r.value < 26);
+}
+
+/* ---- control group -------------------------------------------------------------------------- */
+
+#define GROUP "sys/fs/cgroup/user.slice/app.service"
+
+static void put_group(const struct fixture *f)
+{
+    put(f, "proc/self/cgroup", "4:memory:/old\n0::/user.slice/app.service\n");
+    put(f, GROUP "/memory.max", "max\n");
+    put(f, GROUP "/memory.current", "300000000\n");
+    put(f, "sys/fs/cgroup/user.slice/memory.max", "2000000000\n");
+    put(f, "sys/fs/cgroup/user.slice/memory.current", "1400000000\n");
+    put(f, "sys/fs/cgroup/user.slice/memory.stat",
+        "anon 900000000\nfile 500000000\n"
+        "inactive_file 100000000\n");
+}
+
+static void room_is_what_the_nearest_limit_leaves(void **state)
+{
+    struct fixture *f = *state;
+    put_group(f);
+    open_source(f, "cgroup:memory.room");
+    expect(f, 0, 700); /* 2000 less 1400 of which 100 can be had back */
+    put(f, GROUP "/memory.high", "512000000\n");
+    expect(f, 1, 212);
+    put(f, GROUP "/memory.current", "600000000\n");
+    expect(f, 2, 0);
+    open_source(f, "cgroup:memory.current");
+    expect(f, 0, 600);
+}
+
+static void a_group_without_limits_or_none_at_all(void **state)
+{
+    struct fixture *f = *state;
+    expect_absent(f, "cgroup:memory.room", "no unified control group");
+    put(f, "proc/self/cgroup", "0::/\n");
+    expect_absent(f, "cgroup:memory.room", "no memory limit");
+    put(f, "sys/fs/cgroup/memory.max", "1000000000\n");
+    put(f, "sys/fs/cgroup/memory.current", "250000000\n");
+    open_source(f, "cgroup:memory.room");
+    expect(f, 0, 750);
+    expect_absent(f, "cgroup:memory.swap", "expected memory.room");
+    expect_absent(f, "cgroup:memory.room/x", "expected memory.room");
+    expect_absent(f, "cgroup:memory.pressure", "expected memory.room");
+}
+
+static void events_are_a_rate(void **state)
+{
+    struct fixture *f = *state;
+    put_group(f);
+    expect_absent(f, "cgroup:memory.events", "cannot be read");
+    put(f, GROUP "/memory.events", "low 9\nhigh 3\nmax 4\noom 0\noom_kill 0\n");
+    open_source(f, "cgroup:memory.events");
+    expect(f, 1, 0);
+    put(f, GROUP "/memory.events", "low 9\nhigh 5\nmax 4\noom 0\noom_kill 0\n");
+    expect(f, 1.5, 2); /* at once */
+    expect(f, 2, 2);
+    expect(f, 2.5, 0);
+    put(f, GROUP "/memory.events", "low 9\nhigh 5\nmax 12\noom 0\noom_kill 0\n");
+    expect(f, 4.5, 4);
+    put(f, GROUP "/memory.pressure", "some avg10=7.00 avg60=0.00 avg300=0.00 total=1\n");
+    open_source(f, "cgroup:memory.pressure/some/avg10");
+    expect(f, 0, 7);
+}
+
+static void a_groups_event_ends_the_wait(void **state)
+{
+    struct fixture *f = *state;
+    struct gov_events events;
+    struct ert_error err;
+    put_group(f);
+    put(f, GROUP "/memory.events", "high 3\nmax 4\noom 0\n");
+    open_source(f, "cgroup:memory.events");
+    assert_int_equal(gov_events_open(&events, false, &err), 0);
+    f->source.kind->arm(&f->source, &f->machine, &events, 0);
+    assert_int_equal(gov_events_wait(&events, ert_now_ns()), 0);
+    put(f, GROUP "/memory.events", "high 4\nmax 4\noom 0\n");
+    assert_int_equal(gov_events_wait(&events, UINT64_MAX / 2), GOV_EVENT_PRESSURE);
+    assert_non_null(strstr(events.what, "control group"));
+    while (gov_events_wait(&events, ert_now_ns()))
+        ;
+    gov_events_disarm(&events);
+    put(f, GROUP "/memory.events", "high 5\nmax 4\noom 0\n");
+    assert_int_equal(gov_events_wait(&events, ert_now_ns()), 0);
+    gov_events_poke(&events);
+    assert_int_equal(gov_events_wait(&events, UINT64_MAX / 2), GOV_EVENT_POKE);
+    gov_events_close(&events);
+}
+
+/* ---- supplies ------------------------------------------------------------------------------- */
+
+static void mains_and_warning_level(void **state)
+{
+    struct fixture *f = *state;
+    put(f, "sys/class/power_supply/BAT0/type", "Battery\n");
+    put(f, "sys/class/power_supply/BAT0/capacity_level", "Low\n");
+    put(f, "sys/class/power_supply/mouse/type", "Battery\n");
+    put(f, "sys/class/power_supply/mouse/scope", "Device\n");
+    put(f, "sys/class/power_supply/mouse/online", "1\n");
+    put(f, "sys/class/power_supply/mouse/capacity_level", "Critical\n");
+    expect_absent(f, "power_supply:online", "nothing tells of mains");
+    put(f, "sys/class/power_supply/AC/type", "Mains\n");
+    put(f, "sys/class/power_supply/AC/online", "0\n");
+    put(f, "sys/class/power_supply/ucsi/type", "USB\n");
+    put(f, "sys/class/power_supply/ucsi/online", "1\n");
+    open_source(f, "power_supply:online");
+    expect(f, 0, 1);
+    put(f, "sys/class/power_supply/ucsi/online", "0\n");
+    expect(f, 1, 0);
+    put(f, "sys/class/power_supply/ucsi/online", "N/A\n");
+    expect_none(f, 2, DEV_SOURCE_GONE, "went away");
+    open_source(f, "power_supply:capacity_level");
+    expect(f, 0, 1);
+    put(f, "sys/class/power_supply/BAT0/capacity_level", "Critical\n");
+    expect(f, 1, 2);
+    put(f, "sys/class/power_supply/BAT0/capacity_level", "Unknown\n");
+    expect_none(f, 2, DEV_READ_FAILED, "does not tell");
+}
+
+/* ---- clocks --------------------------------------------------------------------------------- */
+
+static struct gov_clocks clocks(double monotonic_s, double boottime_s, double realtime_s)
+{
+    return (struct gov_clocks){(uint64_t)(monotonic_s * 1e9), (uint64_t)(boottime_s * 1e9),
+                               (uint64_t)(realtime_s * 1e9)};
+}
+
+static void clocks_tell_of_sleep_delay_and_setting(void **state)
+{
+    (void)state;
+    struct gov_timekeeping t;
+    char words[128] = "";
+    const uint64_t poll_ns = SECOND / 2;
+    gov_timekeeping_init(&t, clocks(100, 150, 1.7e9));
+    assert_false(gov_timekeeping_note(&t, clocks(100.5, 150.5, 1.7e9 + 0.5), 100.5 * 1e9, poll_ns,
+                                      words, sizeof words));
+    assert_true(gov_timekeeping_note(&t, clocks(101, 4751, 1.7e9 + 4601), 101 * 1e9, poll_ns, words,
+                                     sizeof words));
+    assert_non_null(strstr(words, "slept for 4600.0 s"));
+    assert_true(gov_timekeeping_note(&t, clocks(104, 4754, 1.7e9 + 4604), 101.5 * 1e9, poll_ns,
+                                     words, sizeof words));
+    assert_non_null(strstr(words, "2.5 s late"));
+    assert_true(gov_timekeeping_note(&t, clocks(104.5, 4754.5, 1.7e9 - 3600), 104.5 * 1e9, poll_ns,
+                                     words, sizeof words));
+    assert_non_null(strstr(words, "set by -82"));
+    assert_false(gov_timekeeping_note(&t, clocks(105, 4755, 1.7e9 - 3599.5), 105 * 1e9, poll_ns,
+                                      words, sizeof words));
+}
+
+#define ON_FILES(test) cmocka_unit_test_setup_teardown(test, make, drop)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON_FILES(energy_counter_gives_the_mean_power),
+        ON_FILES(energy_counter_wraps),
+        ON_FILES(packages_add_up_and_count_once),
+        ON_FILES(energy_counters_that_tell_nothing),
+        ON_FILES(a_throttling_kernel_is_a_reading),
+        ON_FILES(older_kernels_have_clocks_in_each_cpu),
+        ON_FILES(a_windows_stall_is_that_of_the_window),
+        ON_FILES(a_window_outlives_many_samples),
+        ON_FILES(room_is_what_the_nearest_limit_leaves),
+        ON_FILES(a_group_without_limits_or_none_at_all),
+        ON_FILES(events_are_a_rate),
+        ON_FILES(a_groups_event_ends_the_wait),
+        ON_FILES(mains_and_warning_level),
+        cmocka_unit_test(clocks_tell_of_sleep_delay_and_setting),
+    };
+    return cmocka_run_group_tests_name("sources", tests, NULL, NULL);
+}
