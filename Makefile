@@ -56,6 +56,7 @@ help: ## this list
 
 # ISA files carry their own flags: the file name says which.
 $(BUILD)/%_avx2.o: ISA_CFLAGS = -mavx2 -mfma -mf16c
+$(BUILD)/%_avx512vnni.o: ISA_CFLAGS = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512vnni
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/base.h"
 #include "runtime/kernels/kernels.h"
@@ -11,8 +12,9 @@ enum {
     GROUPS = 48, /* of a row: the widest matrix of a 135M model, 1536 columns */
     CACHED_BYTES = 256 * 1024,
     MEMORY_BYTES = 128 * 1024 * 1024, /* beyond the last-level caches of small machines */
-    BEST_OF = 5,
-    CACHE_PASSES = 64,
+    SAMPLE_NS = 1000 * 1000,
+    BUDGET_NS = 100 * 1000 * 1000,
+    MEMORY_COLS = 4, /* beyond, what is read from memory no longer counts */
     N_VALUES = 2048,
     HEAD_DIM = 64,
 };
@@ -26,18 +28,26 @@ struct arena {
 
 typedef void pass_fn(const struct rt_kernels *k, struct arena *a, size_t bytes, uint32_t n_cols);
 
-/* Shortest time of one pass in ns. */
+/* Time this thread has had a CPU: other processes of a busy machine do not count. */
+static double cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+/* Shortest time of one pass in ns: samples of SAMPLE_NS or one pass, until BUDGET_NS are spent. */
 static double best_ns(pass_fn *pass, const struct rt_kernels *k, struct arena *a, size_t bytes,
                       uint32_t n_cols)
 {
-    unsigned passes = bytes < MEMORY_BYTES ? CACHE_PASSES : 1;
-    double best = 1e300;
-    for (unsigned i = 0; i < BEST_OF; i++) {
-        uint64_t begin = ert_now_ns();
-        for (unsigned j = 0; j < passes; j++)
+    double best = 1e300, spent = 0;
+    while (spent < BUDGET_NS) {
+        unsigned passes = 0;
+        double begin = cpu_ns(), ns = 0;
+        for (; ns < SAMPLE_NS; passes++, ns = cpu_ns() - begin)
             pass(k, a, bytes, n_cols);
-        double ns = (double)(ert_now_ns() - begin) / passes;
-        best = ns < best ? ns : best;
+        spent += ns;
+        best = ns / passes < best ? ns / passes : best;
     }
     return best;
 }
@@ -58,15 +68,18 @@ static void pass_read(const struct rt_kernels *k, struct arena *a, size_t bytes,
     memcpy(a->out, &s0, sizeof s0);
 }
 
-/* Tiles of GROUPS blocks one after another; the L planes follow all H planes. */
+/* Tiles of GROUPS blocks one after another, as many together as a kernel takes; the L planes follow
+ * all H planes. */
 static void pass_dot(rt_dot_fn *dot, struct arena *a, size_t bytes, uint32_t n_cols, bool w8)
 {
     size_t tile_h = (size_t)GROUPS * PACK_H_BLOCK, tile_l = w8 ? (size_t)GROUPS * PACK_L_BLOCK : 0;
     size_t n_tiles = bytes / (tile_h + tile_l);
     const uint8_t *l = a->weights + n_tiles * tile_h;
-    for (size_t t = 0; t < n_tiles; t++)
-        dot(a->weights + t * tile_h, w8 ? l + t * tile_l : NULL, GROUPS, &a->acts, 0, n_cols, 0,
-            a->out);
+    for (size_t t = 0; t + RT_TILES <= n_tiles; t += RT_TILES) {
+        const struct rt_tiles w = {a->weights + t * tile_h, w8 ? l + t * tile_l : NULL, GROUPS,
+                                   RT_TILES, GROUPS};
+        dot(&w, &a->acts, 0, n_cols, 0, a->out);
+    }
 }
 
 #define PASS(op, call)                                                                             \
@@ -81,15 +94,16 @@ PASS(dot_w4a16, pass_dot(k->dot_w4a16, a, bytes, n_cols, false))
 PASS(dot_w8a16, pass_dot(k->dot_w8a16, a, bytes, n_cols, true))
 PASS(dot_w8a8, pass_dot(k->dot_w8a8, a, bytes, n_cols, true))
 PASS(outlier_a16, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
-                      k->outlier_a16(a->weights + i, &a->acts, 0, n_cols, a->out))
+                      k->outlier_a16(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
 PASS(outlier_a8, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
-                     k->outlier_a8(a->weights + i, &a->acts, 0, n_cols, a->out))
+                     k->outlier_a8(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
+PASS(scale_rows, k->scale_rows(a->weights, 0.0625F, a->x, N_VALUES / PACK_TILE, a->out, PACK_TILE))
 PASS(dot_f32, for (size_t i = 0; i + (size_t)GROUPS * PACK_F32_BLOCK <= bytes;
                    i += (size_t)GROUPS * PACK_F32_BLOCK)
                   k->dot_f32((const float *)(const void *)(a->weights + i), GROUPS, a->x,
                              GROUPS *PACK_GROUP, n_cols, a->out))
-PASS(quantize_a16, k->quantize_a16(a->x, N_VALUES / 32, a->acts.q, a->acts.scale, a->acts.sum))
-PASS(quantize_a8, k->quantize_a8(a->x, N_VALUES / 32, a->acts.q, a->acts.scale, a->acts.sum))
+PASS(quantize_a16, k->quantize_a16(a->x, N_VALUES / 32, &a->acts, 0))
+PASS(quantize_a8, k->quantize_a8(a->x, N_VALUES / 32, &a->acts, 0))
 PASS(rmsnorm, k->rmsnorm(a->x, a->x, N_VALUES, N_VALUES, 1e-5F, a->out))
 PASS(swiglu, k->swiglu(a->out, a->x, N_VALUES))
 PASS(softmax, k->softmax(a->out, N_VALUES))
@@ -126,9 +140,12 @@ static void report_matrix(const char *op, double per_byte, pass_fn *pass,
 {
     static const size_t sizes[] = {CACHED_BYTES, MEMORY_BYTES};
     for (unsigned s = 0; s < 2; s++)
-        for (uint32_t n_cols = 1; n_cols <= RT_COLS; n_cols *= 2) {
+        for (uint32_t n_cols = 1; n_cols <= RT_COLS; n_cols *= n_cols < 4 ? 2 : 4) {
+            if (s && n_cols > MEMORY_COLS)
+                break;
+
             double bytes = (double)sizes[s], ns = best_ns(pass, k, a, sizes[s], n_cols);
-            printf("%-13s %-7s %-7s %u columns %8.2f GB/s %8.2f GMAC/s\n", op, k->isa,
+            printf("%-13s %-10s %-7s %2u columns %8.2f GB/s %8.2f GMAC/s\n", op, k->isa,
                    s ? "memory" : "cache", n_cols, bytes / ns, bytes * per_byte * n_cols / ns);
         }
 }
@@ -139,7 +156,7 @@ static void report(const char *op, pass_fn *pass, const struct rt_kernels *k, st
     if (per_byte > 0)
         report_matrix(op, per_byte, pass, k, a);
     else
-        printf("%-13s %-7s %8.3f ns per value\n", op, k->isa,
+        printf("%-13s %-10s %8.3f ns per value\n", op, k->isa,
                best_ns(pass, k, a, CACHED_BYTES, 1) / N_VALUES);
 }
 
@@ -148,12 +165,15 @@ static bool arena_init(struct arena *a)
     size_t values = (size_t)RT_COLS * GROUPS * PACK_GROUP;
     *a = (struct arena){.weights = aligned_alloc(PACK_PAGE, MEMORY_BYTES),
                         .acts = {calloc(values, sizeof(int16_t)), calloc(values, sizeof(float)),
-                                 calloc(values, sizeof(int32_t)), GROUPS},
+                                 calloc(values, sizeof(float)), calloc(values, sizeof(int32_t)),
+                                 GROUPS},
                         .x = calloc(values, sizeof(float)),
-                        .out = calloc(values, sizeof(float))};
-    if (!a->weights || !a->acts.q || !a->acts.scale || !a->acts.sum || !a->x || !a->out)
+                        .out = aligned_alloc(64, values * sizeof(float))};
+    if (!a->weights || !a->acts.q || !a->acts.scale || !a->acts.t || !a->acts.minus_8_sum ||
+        !a->x || !a->out)
         return false;
     memset(a->weights, 0x11, MEMORY_BYTES);
+    memset(a->out, 0, values * sizeof *a->out);
     for (size_t i = 0; i < values; i++)
         a->x[i] = (float)(i % 17) - 8;
     return true;
@@ -164,7 +184,8 @@ static void arena_release(struct arena *a)
     free(a->weights);
     free(a->acts.q);
     free(a->acts.scale);
-    free(a->acts.sum);
+    free(a->acts.t);
+    free(a->acts.minus_8_sum);
     free(a->x);
     free(a->out);
 }
@@ -185,7 +206,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "kernels: no memory for %d MB of weights\n", MEMORY_BYTES >> 20);
     for (unsigned s = 0; ready && s < 2; s++) {
         size_t bytes = s ? MEMORY_BYTES : CACHED_BYTES;
-        printf("%-13s %-7s %-7s %19.2f GB/s\n", "read", "", s ? "memory" : "cache",
+        printf("%-13s %-10s %-7s %20.2f GB/s\n", "read", "", s ? "memory" : "cache",
                (double)bytes / best_ns(pass_read, NULL, &a, bytes, 0));
     }
     for (size_t row = 0; ready && row < sizeof rows / sizeof rows[0]; row++)

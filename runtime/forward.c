@@ -50,11 +50,9 @@ static void quantize(const struct rt_forward *f, struct rt_signal *s, uint32_t c
     const float *x = s->f32 + (size_t)col * s->width + first * PACK_GROUP;
     size_t group = (size_t)col * s->acts.groups + first;
     if (f->step.variant->act_bits == 16)
-        f->kernels->quantize_a16(x, n, (int16_t *)s->acts.q + group * PACK_GROUP,
-                                 s->acts.scale + group, s->acts.sum + group);
+        f->kernels->quantize_a16(x, n, &s->acts, group);
     else if (f->step.variant->act_bits == 8)
-        f->kernels->quantize_a8(x, n, (int8_t *)s->acts.q + group * PACK_GROUP,
-                                s->acts.scale + group, s->acts.sum + group);
+        f->kernels->quantize_a8(x, n, &s->acts, group);
 }
 
 /* normed = rmsnorm(x, norm) of one column. */
@@ -83,7 +81,8 @@ static void product(const struct rt_forward *f, const struct rt_matrix *m,
     const struct rt_acts acts = {
         .q = (uint8_t *)s->acts.q + group * PACK_GROUP * unit,
         .scale = s->acts.scale + group,
-        .sum = s->acts.sum + group,
+        .t = s->acts.t + group,
+        .minus_8_sum = s->acts.minus_8_sum + group,
         .groups = s->acts.groups,
     };
     const struct rt_input input = {

@@ -30,7 +30,8 @@ static void cut_signal(struct arena *a, struct rt_signal *s, uint32_t chunk, uin
     s->acts.groups = width / PACK_GROUP;
     s->acts.q = cut(a, chunk, width, sizeof(int16_t));
     s->acts.scale = cut(a, chunk, s->acts.groups, sizeof(float));
-    s->acts.sum = cut(a, chunk, s->acts.groups, sizeof(int32_t));
+    s->acts.t = cut(a, chunk, s->acts.groups, sizeof(float));
+    s->acts.minus_8_sum = cut(a, chunk, s->acts.groups, sizeof(int32_t));
 }
 
 static void cut_stream(struct arena *a, struct rt_stream *s, uint32_t chunk,

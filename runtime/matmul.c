@@ -5,7 +5,12 @@
 
 #include "base/base.h"
 
-enum { GROUP = PACK_GROUP, TILE = PACK_TILE };
+enum { GROUP = PACK_GROUP, TILE = PACK_TILE, LINE = 64 };
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
 
 /* The 8-bit weights are what this product or row reads. */
 static bool reads_l(const struct rt_matrix *m, unsigned weight_bits)
@@ -55,65 +60,59 @@ struct product {
     uint32_t n_groups; /* of the prefix, without the outlier group */
 };
 
-/* y[n_cols][y_stride] = D' acc_d - M acc_m for the 16 rows of a tile; acc[n_cols][2][16]. */
-static void scale_rows(const struct product *p, uint32_t tile, const float *acc, uint32_t n_cols,
-                       float *y, uint32_t y_stride)
-{
-    float fraction = p->l ? 0.0625F : 1;
-    for (unsigned row = 0; row < TILE; row++) {
-        float d = pair_value(p->m, tile, row) * fraction, m = pair_value(p->m, tile, TILE + row);
-        for (size_t c = 0; c < n_cols; c++) {
-            const float *column = acc + c * 2 * TILE;
-            y[c * y_stride + row] = d * column[row] - m * column[TILE + row];
-        }
-    }
-}
+typedef void tiles_fn(const struct product *p, uint32_t tile, uint32_t n_tiles, uint32_t col,
+                      uint32_t n_cols, float *y, uint32_t y_stride);
 
-static void add_outliers(const struct product *p, uint32_t tile, uint32_t col, uint32_t n_cols,
-                         float *y, uint32_t y_stride)
+/* n_tiles tiles (1 to RT_TILES) of columns col .. col + n_cols - 1. */
+static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tiles, uint32_t col,
+                         uint32_t n_cols, float *y, uint32_t y_stride)
 {
-    float o[RT_COLS * TILE];
-    p->outlier(p->m->outlier + (size_t)tile * PACK_OUTLIER, p->x->acts, col, n_cols, o);
-    for (size_t c = 0; c < n_cols; c++)
-        for (unsigned row = 0; row < TILE; row++)
-            y[c * y_stride + row] = y[c * y_stride + row] + o[c * TILE + row];
-}
-
-typedef void tile_fn(const struct product *p, uint32_t tile, uint32_t col, uint32_t n_cols,
-                     float *y, uint32_t y_stride);
-
-/* 16 rows of columns col .. col + n_cols - 1. */
-static void nested_tile(const struct product *p, uint32_t tile, uint32_t col, uint32_t n_cols,
-                        float *y, uint32_t y_stride)
-{
-    float acc[RT_COLS * 2 * TILE] = {0};
+    _Alignas(LINE) float acc[RT_TILES * RT_COLS * 2 * TILE];
+    size_t n_acc = (size_t)n_cols * 2 * TILE;
+    memset(acc, 0, n_tiles * n_acc * sizeof *acc);
     uint32_t width, first_group = p->m->outlier ? 1 : 0;
     for (uint32_t first = 0; first < p->n_groups; first += width) {
         size_t block = tile_in_panel(p->m, tile, first, &width);
-        uint32_t left = p->n_groups - first;
-        p->dot(p->m->data + block * PACK_H_BLOCK, p->l ? p->l + block * PACK_L_BLOCK : NULL,
-               left < width ? left : width, p->x->acts, col, n_cols, first_group + first, acc);
+        const struct rt_tiles w = {
+            .h = p->m->data + block * PACK_H_BLOCK,
+            .l = p->l ? p->l + block * PACK_L_BLOCK : NULL,
+            .n_groups = smaller(p->n_groups - first, width),
+            .n_tiles = n_tiles,
+            .stride = width,
+        };
+        p->dot(&w, p->x->acts, col, n_cols, first_group + first, acc);
     }
-    scale_rows(p, tile, acc, n_cols, y, y_stride);
-    if (p->m->outlier)
-        add_outliers(p, tile, col, n_cols, y, y_stride);
+    for (size_t i = 0; i < n_tiles; i++, y += TILE) {
+        p->k->scale_rows(p->m->pairs + (tile + i) * PACK_PAIRS, p->l ? 0.0625F : 1, acc + i * n_acc,
+                         n_cols, y, y_stride);
+        if (p->m->outlier)
+            p->outlier(p->m->outlier + (tile + i) * PACK_OUTLIER, p->x->acts, col, n_cols, y,
+                       y_stride);
+    }
 }
 
 static void f32_tile(const struct product *p, uint32_t tile, uint32_t col, uint32_t n_cols,
                      float *y, uint32_t y_stride)
 {
-    float acc[RT_COLS * TILE] = {0};
+    _Alignas(LINE) float acc[RT_COLS * TILE];
+    memset(acc, 0, n_cols * TILE * sizeof *acc);
     const float *x = p->x->f32 + (size_t)col * p->x->stride;
     uint32_t width;
     for (uint32_t first = 0; first < p->n_groups; first += width) {
         size_t block = tile_in_panel(p->m, tile, first, &width);
-        uint32_t left = p->n_groups - first;
         p->k->dot_f32((const float *)(const void *)(p->m->data + block * PACK_F32_BLOCK),
-                      left < width ? left : width, x + (size_t)first * GROUP, p->x->stride, n_cols,
-                      acc);
+                      smaller(p->n_groups - first, width), x + (size_t)first * GROUP, p->x->stride,
+                      n_cols, acc);
     }
     for (size_t c = 0; c < n_cols; c++)
         memcpy(y + c * y_stride, acc + c * TILE, TILE * sizeof *acc);
+}
+
+static void f32_tiles(const struct product *p, uint32_t tile, uint32_t n_tiles, uint32_t col,
+                      uint32_t n_cols, float *y, uint32_t y_stride)
+{
+    for (uint32_t i = 0; i < n_tiles; i++, y += TILE)
+        f32_tile(p, tile + i, col, n_cols, y, y_stride);
 }
 
 static struct product product_init(const struct rt_kernels *k, const struct rt_matrix *m,
@@ -137,13 +136,13 @@ void rt_matmul(const struct rt_kernels *k, const struct rt_matrix *m, const stru
                uint32_t first_row, uint32_t rows, uint32_t cols, float *y, uint32_t y_stride)
 {
     struct product p = product_init(k, m, x, cols);
-    tile_fn *multiply = is_f32(m) ? f32_tile : nested_tile;
-    for (uint32_t tile = first_row / TILE; tile < (first_row + rows) / TILE; tile++)
-        for (uint32_t col = 0; col < x->n_cols; col += RT_COLS) {
-            uint32_t left = x->n_cols - col;
-            multiply(&p, tile, col, left < RT_COLS ? left : RT_COLS,
+    tiles_fn *multiply = is_f32(m) ? f32_tiles : nested_tiles;
+    uint32_t end = (first_row + rows) / TILE;
+    for (uint32_t tile = first_row / TILE; tile < end; tile += RT_TILES)
+        for (uint32_t col = 0; col < x->n_cols; col += RT_COLS)
+            multiply(&p, tile, smaller(end - tile, RT_TILES), col,
+                     smaller(x->n_cols - col, RT_COLS),
                      y + (size_t)col * y_stride + (size_t)tile * TILE, y_stride);
-        }
 }
 
 /* ---- rows ---------------------------------------------------------------------------------- */

@@ -20,6 +20,14 @@ static bool cpu_has_avx2(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
+
+/* The AVX2 kernels fill what this ISA has no version of. */
+static bool cpu_has_avx512vnni(void)
+{
+    return cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 /* In order of rising capability: an ISA is a column of kernels.def and a row here. */
@@ -38,7 +46,14 @@ static const struct {
     {cpu_has_avx2,
      {
          .isa = "avx2",
-#define K(op, type, scalar, avx2) .op = rt_##op##_##avx2,
+#define K(op, type, scalar, avx2, ...) .op = rt_##op##_##avx2,
+#include "runtime/kernels/kernels.def"
+#undef K
+     }},
+    {cpu_has_avx512vnni,
+     {
+         .isa = "avx512vnni",
+#define K(op, type, scalar, avx2, avx512vnni) .op = rt_##op##_##avx512vnni,
 #include "runtime/kernels/kernels.def"
 #undef K
      }},

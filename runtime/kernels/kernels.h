@@ -9,39 +9,57 @@
 #define RT_KERNELS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/pack_format.h"
 
-enum { RT_COLS = 4 }; /* activation columns one call of a matrix kernel may take */
+enum {
+    RT_COLS = 64, /* activation columns of one call: many, so that weights are expanded once */
+    RT_TILES = 2, /* tiles of one call: several, so that an activation is loaded once for them */
+};
 
 /* Quantized activations of n_cols columns (tokens), each of `groups` groups of 32.
  * a16 keeps q as int16_t[32] per group in the order 0 2 1 3, 4 6 5 7, ... (so that a pair of 16-bit
  * weights masked out of a 32-bit word meets its pair of activations); a8 keeps int8_t[32] in order.
  */
 struct rt_acts {
-    void *q;         /* int16_t or int8_t [n_cols][groups][32] */
-    float *scale;    /* [n_cols][groups] */
-    int32_t *sum;    /* [n_cols][groups] */
-    uint32_t groups; /* stride between columns, in groups */
+    void *q;              /* int16_t or int8_t [n_cols][groups][32] */
+    float *scale;         /* [n_cols][groups] */
+    float *t;             /* [n_cols][groups] scale * (float)(sum of q) */
+    int32_t *minus_8_sum; /* [n_cols][groups] -8 times the sum of q */
+    uint32_t groups;      /* stride between columns, in groups */
 };
 
-/* n_groups consecutive blocks of one tile (h; l likewise, not read by w4) against columns col ..
- * col + n_cols - 1 (1 to RT_COLS) of x from group `group` on. Accumulators of the tile: float
- * acc[n_cols][2][16], acc_d then acc_m; added to, not cleared. */
-typedef void rt_dot_fn(const uint8_t *h, const uint8_t *l, uint32_t n_groups,
-                       const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,
-                       float *acc);
-/* One outlier block against group 0; o[n_cols][16] is written. */
+/* Blocks of neighbouring tiles of one panel. */
+struct rt_tiles {
+    const uint8_t *h, *l; /* blocks of the first tile; l is not read by w4 */
+    uint32_t n_groups;    /* consecutive blocks of each tile */
+    uint32_t n_tiles;     /* 1 to RT_TILES */
+    uint32_t stride;      /* blocks from one tile to the next */
+};
+
+/* w against columns col .. col + n_cols - 1 (1 to RT_COLS) of x from group `group` on.
+ * Accumulators: float acc[n_tiles][n_cols][2][16], acc_d then acc_m; added to, not cleared. */
+typedef void rt_dot_fn(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                       uint32_t n_cols, uint32_t group, float *acc);
+/* y = D' acc_d - M acc_m of one tile, D' = D * fraction: pairs are bf16 D[16], M[16], acc is
+ * [n_cols][2][16], y [n_cols][y_stride] with n_cols from 1 to RT_COLS. */
+typedef void rt_scale_rows_fn(const uint8_t *pairs, float fraction, const float *acc,
+                              uint32_t n_cols, float *y, uint32_t y_stride);
+/* y = y + o for one outlier block against group 0 of columns col .. col + n_cols - 1 (1 to
+ * RT_COLS); y is [n_cols][y_stride], 16 rows of it. */
 typedef void rt_outlier_fn(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                           uint32_t n_cols, float *o);
-/* n_groups f32 blocks of one tile; x[n_cols][stride] starts at the first of these columns;
- * acc[n_cols][16] is added to. */
+                           uint32_t n_cols, float *y, uint32_t y_stride);
+/* n_groups f32 blocks of one tile; x[n_cols][stride], n_cols from 1 to RT_COLS, starts at the first
+ * of these columns; acc[n_cols][16] is added to. */
 typedef void rt_dot_f32_fn(const float *w, uint32_t n_groups, const float *x, uint32_t stride,
                            uint32_t n_cols, float *acc);
-/* Quantizes one column of n_groups * 32 floats. Defined for every input: a NaN counts as 0, and a
- * group whose largest magnitude is below 1e-30 or infinite is a zero group. */
-typedef void rt_quantize_fn(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum);
+/* Quantizes n_groups * 32 floats of one column into groups group .. group + n_groups - 1 of out,
+ * counted through all columns. Defined for every input: a NaN counts as 0, and a group whose
+ * largest magnitude is below 1e-30 or infinite is a zero group. */
+typedef void rt_quantize_fn(const float *x, uint32_t n_groups, const struct rt_acts *out,
+                            size_t group);
 /* out = x / sqrt(mean(x^2) + eps) * w over n (multiple of 32) values of which n_true are real.
  * Within 2 u relative. out may be x. */
 typedef void rt_rmsnorm_fn(const float *x, const float *w, uint32_t n, uint32_t n_true, float eps,
@@ -65,7 +83,7 @@ typedef void rt_to_f16_fn(const float *x, uint32_t n, uint16_t *out);
 
 /* The kernels of one ISA, all of them callable: kernels.def fills what an ISA has no version of. */
 struct rt_kernels {
-    const char *isa; /* "scalar", "avx2" */
+    const char *isa; /* "scalar", "avx2", ... */
 #define K(op, type, ...) rt_##type##_fn *op;
 #include "runtime/kernels/kernels.def"
 #undef K

@@ -12,6 +12,7 @@ enum {
     QUADS = 4,        /* 32-bit words of a row in a plane, 8 weights each */
     AHEAD = 8 * 1024, /* bytes to prefetch ahead: the hardware prefetcher stops at pages */
     LINE = 64,
+    STEP = 4, /* columns whose sums the registers hold */
 };
 
 /* Inlined into callers with a constant n_cols, so that weights are expanded once for all columns
@@ -46,7 +47,7 @@ INLINE void half_w4a16(const uint8_t *h, const uint8_t *l, const uint8_t *const 
                        __m256i *dot)
 {
     const __m256i low = _mm256_set1_epi32(0x000f000f), high = _mm256_set1_epi32(0x00f000f0);
-    __m256i x16[RT_COLS];
+    __m256i x16[STEP];
     (void)l;
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++)
@@ -103,7 +104,7 @@ INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *
                       __m256i *dot)
 {
     const __m256i low = _mm256_set1_epi8(0x0f);
-    __m256i sum_h[RT_COLS], sum_l[RT_COLS];
+    __m256i sum_h[STEP], sum_l[STEP];
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++)
         sum_h[c] = sum_l[c] = _mm256_setzero_si256();
@@ -151,11 +152,11 @@ INLINE void accumulate(const uint8_t *u, const __m256i *dot, const float *scale,
     }
 }
 
-INLINE void subtract_8_sum(__m256i *dot, const struct rt_acts *x, size_t group, uint32_t n_cols)
+INLINE void add_minus_8_sum(__m256i *dot, const struct rt_acts *x, size_t group, uint32_t n_cols)
 {
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++, group += x->groups)
-        dot[c] = _mm256_sub_epi32(dot[c], _mm256_set1_epi32(8 * x->sum[group]));
+        dot[c] = _mm256_add_epi32(dot[c], _mm256_set1_epi32(x->minus_8_sum[group]));
 }
 
 INLINE void prefetch(const uint8_t *block, unsigned bytes)
@@ -166,8 +167,8 @@ INLINE void prefetch(const uint8_t *block, unsigned bytes)
 
 /* What a group of activations brings to a block, for n_cols columns. */
 struct operand {
-    const uint8_t *q[RT_COLS];
-    float scale[RT_COLS], t[RT_COLS];
+    const uint8_t *q[STEP];
+    float scale[STEP], t[STEP];
 };
 
 INLINE void operand_of_group(struct operand *b, const struct rt_acts *x, size_t group,
@@ -177,7 +178,7 @@ INLINE void operand_of_group(struct operand *b, const struct rt_acts *x, size_t 
     for (uint32_t c = 0; c < n_cols; c++, group += x->groups) {
         b->q[c] = (const uint8_t *)x->q + group * GROUP * act_bytes;
         b->scale[c] = x->scale[group];
-        b->t[c] = b->scale[c] * (float)x->sum[group];
+        b->t[c] = x->t[group];
     }
 }
 
@@ -193,10 +194,10 @@ INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, uint3
             prefetch(l, PACK_L_BLOCK);
 #pragma GCC unroll 2
         for (unsigned first = 0; first < TILE; first += LANES) {
-            __m256i dot[RT_COLS];
+            __m256i dot[STEP];
             half(h + 2 * TILE + 4 * first, l ? l + 4 * first : NULL, b.q, n_cols, dot);
             if (l)
-                subtract_8_sum(dot, x, group, n_cols);
+                add_minus_8_sum(dot, x, group, n_cols);
             accumulate(h + first, dot, b.scale, b.t, n_cols, acc + first);
         }
         if (l)
@@ -204,32 +205,71 @@ INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, uint3
     }
 }
 
-/* One specialisation per number of columns. */
-#define DOT(op, half, l_plane, act_bytes)                                                          \
-    void rt_##op##_avx2(const uint8_t *h, const uint8_t *l, uint32_t n_groups,                     \
-                        const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,    \
-                        float *acc)                                                                \
-    {                                                                                              \
-        size_t first = (size_t)col * x->groups + group;                                            \
-        (void)l;                                                                                   \
-        switch (n_cols) {                                                                          \
-        case 1:                                                                                    \
-            dot_columns(half, h, l_plane, n_groups, x, first, act_bytes, 1, acc);                  \
-            break;                                                                                 \
-        case 2:                                                                                    \
-            dot_columns(half, h, l_plane, n_groups, x, first, act_bytes, 2, acc);                  \
-            break;                                                                                 \
-        case 3:                                                                                    \
-            dot_columns(half, h, l_plane, n_groups, x, first, act_bytes, 3, acc);                  \
-            break;                                                                                 \
-        default:                                                                                   \
-            dot_columns(half, h, l_plane, n_groups, x, first, act_bytes, RT_COLS, acc);            \
-        }                                                                                          \
+/* STEP columns at a time, one specialisation per number of columns. */
+INLINE void dot_tile(half_fn *half, const uint8_t *h, const uint8_t *l, uint32_t n_groups,
+                     const struct rt_acts *x, size_t group, unsigned act_bytes, uint32_t n_cols,
+                     float *acc)
+{
+    for (; n_cols >= STEP; n_cols -= STEP, group += (size_t)STEP * x->groups) {
+        dot_columns(half, h, l, n_groups, x, group, act_bytes, STEP, acc);
+        acc += STEP * 2 * TILE;
     }
+    if (n_cols == 1)
+        dot_columns(half, h, l, n_groups, x, group, act_bytes, 1, acc);
+    else if (n_cols == 2)
+        dot_columns(half, h, l, n_groups, x, group, act_bytes, 2, acc);
+    else if (n_cols == 3)
+        dot_columns(half, h, l, n_groups, x, group, act_bytes, 3, acc);
+}
 
-DOT(dot_w4a16, half_w4a16, NULL, 2)
-DOT(dot_w8a16, half_w8a16, l, 2)
-DOT(dot_w8a8, half_w8a8, l, 1)
+INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const struct rt_acts *x,
+                      size_t group, unsigned act_bytes, uint32_t n_cols, float *acc)
+{
+    for (size_t tile = 0; tile < w->n_tiles; tile++)
+        dot_tile(half, w->h + tile * w->stride * PACK_H_BLOCK,
+                 w8 ? w->l + tile * w->stride * PACK_L_BLOCK : NULL, w->n_groups, x, group,
+                 act_bytes, n_cols, acc + tile * n_cols * 2 * TILE);
+}
+
+void rt_dot_w4a16_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                       uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(half_w4a16, w, false, x, (size_t)col * x->groups + group, 2, n_cols, acc);
+}
+
+void rt_dot_w8a16_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                       uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(half_w8a16, w, true, x, (size_t)col * x->groups + group, 2, n_cols, acc);
+}
+
+void rt_dot_w8a8_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                      uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(half_w8a8, w, true, x, (size_t)col * x->groups + group, 1, n_cols, acc);
+}
+
+/* Eight bf16 as floats. */
+INLINE __m256 brains_to_float(const uint8_t *bf16)
+{
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)bf16));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+
+void rt_scale_rows_avx2(const uint8_t *pairs, float fraction, const float *acc, uint32_t n_cols,
+                        float *y, uint32_t y_stride)
+{
+    for (unsigned first = 0; first < TILE; first += LANES) {
+        __m256 d = _mm256_mul_ps(brains_to_float(pairs + 2 * first), _mm256_set1_ps(fraction));
+        __m256 m = brains_to_float(pairs + 2 * TILE + 2 * first);
+        for (size_t c = 0; c < n_cols; c++) {
+            const float *of_column = acc + c * 2 * TILE + first;
+            __m256 scaled_d = _mm256_mul_ps(d, _mm256_loadu_ps(of_column));
+            __m256 scaled_m = _mm256_mul_ps(m, _mm256_loadu_ps(of_column + TILE));
+            _mm256_storeu_ps(y + c * y_stride + first, _mm256_sub_ps(scaled_d, scaled_m));
+        }
+    }
+}
 
 INLINE __m256 halves_to_float(const uint8_t *f16)
 {
@@ -237,43 +277,44 @@ INLINE __m256 halves_to_float(const uint8_t *f16)
 }
 
 INLINE void outlier_columns(half_fn *half, const uint8_t *block, const struct rt_acts *x,
-                            uint32_t col, unsigned act_bytes, uint32_t n_cols, float *o)
+                            uint32_t col, unsigned act_bytes, uint32_t n_cols, float *y,
+                            uint32_t y_stride)
 {
     const uint8_t *h = block + 4 * TILE, *l = h + PACK_NIBBLES;
-    for (uint32_t c = 0; c < n_cols; c++, o += TILE) {
+    for (uint32_t c = 0; c < n_cols; c++, y += y_stride) {
         struct operand b;
         size_t group = (size_t)(col + c) * x->groups;
         operand_of_group(&b, x, group, act_bytes, 1);
         for (unsigned first = 0; first < TILE; first += LANES) {
             __m256i dot;
             half(h + 4 * first, l + 4 * first, b.q, 1, &dot);
-            subtract_8_sum(&dot, x, group, 1);
+            add_minus_8_sum(&dot, x, group, 1);
             __m256 d = _mm256_mul_ps(halves_to_float(block + 2 * first), _mm256_set1_ps(0.0625F));
             __m256 m = halves_to_float(block + 2 * TILE + 2 * first);
             __m256 scaled = _mm256_mul_ps(d, _mm256_set1_ps(b.scale[0]));
-            _mm256_storeu_ps(o + first,
-                             _mm256_sub_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot), scaled),
-                                           _mm256_mul_ps(m, _mm256_set1_ps(b.t[0]))));
+            __m256 o = _mm256_sub_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot), scaled),
+                                     _mm256_mul_ps(m, _mm256_set1_ps(b.t[0])));
+            add_to(y + first, o);
         }
     }
 }
 
 void rt_outlier_a16_avx2(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                         uint32_t n_cols, float *o)
+                         uint32_t n_cols, float *y, uint32_t y_stride)
 {
-    outlier_columns(half_w8a16, block, x, col, 2, n_cols, o);
+    outlier_columns(half_w8a16, block, x, col, 2, n_cols, y, y_stride);
 }
 
 void rt_outlier_a8_avx2(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                        uint32_t n_cols, float *o)
+                        uint32_t n_cols, float *y, uint32_t y_stride)
 {
-    outlier_columns(half_w8a8, block, x, col, 1, n_cols, o);
+    outlier_columns(half_w8a8, block, x, col, 1, n_cols, y, y_stride);
 }
 
 INLINE void dot_f32_columns(const float *w, uint32_t n_groups, const float *x, uint32_t stride,
                             uint32_t n_cols, float *acc)
 {
-    __m256 sum[2 * RT_COLS];
+    __m256 sum[2 * STEP];
 #pragma GCC unroll 8
     for (unsigned i = 0; i < 2 * n_cols; i++)
         sum[i] = _mm256_loadu_ps(acc + (size_t)i * LANES);
@@ -294,17 +335,12 @@ INLINE void dot_f32_columns(const float *w, uint32_t n_groups, const float *x, u
 void rt_dot_f32_avx2(const float *w, uint32_t n_groups, const float *x, uint32_t stride,
                      uint32_t n_cols, float *acc)
 {
-    switch (n_cols) {
-    case 1:
+    for (; n_cols >= STEP; n_cols -= STEP, x += (size_t)STEP * stride, acc += STEP * TILE)
+        dot_f32_columns(w, n_groups, x, stride, STEP, acc);
+    if (n_cols == 1)
         dot_f32_columns(w, n_groups, x, stride, 1, acc);
-        break;
-    case 2:
+    else if (n_cols == 2)
         dot_f32_columns(w, n_groups, x, stride, 2, acc);
-        break;
-    case 3:
+    else if (n_cols == 3)
         dot_f32_columns(w, n_groups, x, stride, 3, acc);
-        break;
-    default:
-        dot_f32_columns(w, n_groups, x, stride, RT_COLS, acc);
-    }
 }

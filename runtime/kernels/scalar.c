@@ -43,27 +43,37 @@ static int32_t sum_group(const int32_t *q)
     return sum;
 }
 
-void rt_quantize_a16_scalar(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum)
+/* One group and what belongs to it; the integers go to q[32]. */
+static void quantize_into(const float *x, int limit, const struct rt_acts *out, size_t group,
+                          int32_t *q)
 {
-    int16_t *out = q;
-    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, out += GROUP) {
-        int32_t group[GROUP];
-        scale[g] = quantize_group(x, RT_Q16, group);
-        sum[g] = sum_group(group);
+    out->scale[group] = quantize_group(x, limit, q);
+    int32_t sum = sum_group(q);
+    out->t[group] = out->scale[group] * (float)sum;
+    out->minus_8_sum[group] = -8 * sum;
+}
+
+void rt_quantize_a16_scalar(const float *x, uint32_t n_groups, const struct rt_acts *out,
+                            size_t group)
+{
+    int16_t *to = (int16_t *)out->q + group * GROUP;
+    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, to += GROUP) {
+        int32_t q[GROUP];
+        quantize_into(x, RT_Q16, out, group + g, q);
         for (unsigned i = 0; i < GROUP; i++)
-            out[place_a16(i)] = (int16_t)group[i];
+            to[place_a16(i)] = (int16_t)q[i];
     }
 }
 
-void rt_quantize_a8_scalar(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum)
+void rt_quantize_a8_scalar(const float *x, uint32_t n_groups, const struct rt_acts *out,
+                           size_t group)
 {
-    int8_t *out = q;
-    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, out += GROUP) {
-        int32_t group[GROUP];
-        scale[g] = quantize_group(x, RT_Q8, group);
-        sum[g] = sum_group(group);
+    int8_t *to = (int8_t *)out->q + group * GROUP;
+    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, to += GROUP) {
+        int32_t q[GROUP];
+        quantize_into(x, RT_Q8, out, group + g, q);
         for (unsigned i = 0; i < GROUP; i++)
-            out[i] = (int8_t)group[i];
+            to[i] = (int8_t)q[i];
     }
 }
 
@@ -98,7 +108,7 @@ static int32_t dot_row(const uint8_t *h, const uint8_t *l, unsigned row, const s
         int weight = l ? 16 * nibble(h, row, i) + nibble(l, row, i) : nibble(h, row, i);
         dot += weight * activation(x, group, i);
     }
-    return l ? dot - 8 * x->sum[group] : dot;
+    return l ? dot + x->minus_8_sum[group] : dot;
 }
 
 /* One block against one column's group; acc[2][16]. */
@@ -106,7 +116,7 @@ static void dot_block(const uint8_t *h, const uint8_t *l, const struct rt_acts *
                       activation_fn *activation, float *acc)
 {
     const uint8_t *u_d = h, *u_m = h + TILE;
-    float scale = x->scale[group], t = scale * (float)x->sum[group];
+    float scale = x->scale[group], t = x->t[group];
     for (unsigned row = 0; row < TILE; row++) {
         int32_t dot = dot_row(h + 2 * TILE, l, row, x, group, activation);
         acc[row] = acc[row] + (float)dot * ((float)u_d[row] * scale);
@@ -114,67 +124,76 @@ static void dot_block(const uint8_t *h, const uint8_t *l, const struct rt_acts *
     }
 }
 
-static void dot_blocks(const uint8_t *h, const uint8_t *l, uint32_t n_groups,
-                       const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,
-                       activation_fn *activation, float *acc)
+static void dot_tiles(const struct rt_tiles *w, bool w8, const struct rt_acts *x, uint32_t col,
+                      uint32_t n_cols, uint32_t group, activation_fn *activation, float *acc)
 {
-    for (uint32_t c = 0; c < n_cols; c++)
-        for (size_t g = 0; g < n_groups; g++)
-            dot_block(h + g * PACK_H_BLOCK, l ? l + g * PACK_L_BLOCK : NULL, x,
-                      (size_t)(col + c) * x->groups + group + g, activation,
-                      acc + (size_t)c * 2 * TILE);
+    for (size_t tile = 0; tile < w->n_tiles; tile++)
+        for (uint32_t c = 0; c < n_cols; c++, acc += 2 * TILE)
+            for (size_t g = 0; g < w->n_groups; g++) {
+                size_t block = tile * w->stride + g;
+                dot_block(w->h + block * PACK_H_BLOCK, w8 ? w->l + block * PACK_L_BLOCK : NULL, x,
+                          (size_t)(col + c) * x->groups + group + g, activation, acc);
+            }
 }
 
-void rt_dot_w4a16_scalar(const uint8_t *h, const uint8_t *l, uint32_t n_groups,
-                         const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,
-                         float *acc)
+void rt_dot_w4a16_scalar(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                         uint32_t n_cols, uint32_t group, float *acc)
 {
-    (void)l;
-    dot_blocks(h, NULL, n_groups, x, col, n_cols, group, activation_a16, acc);
+    dot_tiles(w, false, x, col, n_cols, group, activation_a16, acc);
 }
 
-void rt_dot_w8a16_scalar(const uint8_t *h, const uint8_t *l, uint32_t n_groups,
-                         const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,
-                         float *acc)
+void rt_dot_w8a16_scalar(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                         uint32_t n_cols, uint32_t group, float *acc)
 {
-    dot_blocks(h, l, n_groups, x, col, n_cols, group, activation_a16, acc);
+    dot_tiles(w, true, x, col, n_cols, group, activation_a16, acc);
 }
 
-void rt_dot_w8a8_scalar(const uint8_t *h, const uint8_t *l, uint32_t n_groups,
-                        const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,
-                        float *acc)
+void rt_dot_w8a8_scalar(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                        uint32_t n_cols, uint32_t group, float *acc)
 {
-    dot_blocks(h, l, n_groups, x, col, n_cols, group, activation_a8, acc);
+    dot_tiles(w, true, x, col, n_cols, group, activation_a8, acc);
+}
+
+void rt_scale_rows_scalar(const uint8_t *pairs, float fraction, const float *acc, uint32_t n_cols,
+                          float *y, uint32_t y_stride)
+{
+    uint16_t d[TILE], m[TILE];
+    memcpy(d, pairs, sizeof d);
+    memcpy(m, pairs + sizeof d, sizeof m);
+    for (uint32_t c = 0; c < n_cols; c++, acc += 2 * TILE, y += y_stride)
+        for (unsigned row = 0; row < TILE; row++)
+            y[row] = ert_bf16_to_f32(d[row]) * fraction * acc[row] -
+                     ert_bf16_to_f32(m[row]) * acc[TILE + row];
 }
 
 static void outlier_block(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                          uint32_t n_cols, activation_fn *activation, float *o)
+                          uint32_t n_cols, activation_fn *activation, float *y, uint32_t y_stride)
 {
     uint16_t d[TILE], m[TILE];
     memcpy(d, block, sizeof d);
     memcpy(m, block + sizeof d, sizeof m);
     const uint8_t *h = block + sizeof d + sizeof m, *l = h + PACK_NIBBLES;
-    for (uint32_t c = 0; c < n_cols; c++) {
+    for (uint32_t c = 0; c < n_cols; c++, y += y_stride) {
         size_t group = (size_t)(col + c) * x->groups;
-        float scale = x->scale[group], t = scale * (float)x->sum[group];
+        float scale = x->scale[group], t = x->t[group];
         for (unsigned row = 0; row < TILE; row++) {
             float dot = (float)dot_row(h, l, row, x, group, activation);
-            o[c * TILE + row] =
-                dot * (ert_f16_to_f32(d[row]) * 0.0625F * scale) - ert_f16_to_f32(m[row]) * t;
+            float o = dot * (ert_f16_to_f32(d[row]) * 0.0625F * scale) - ert_f16_to_f32(m[row]) * t;
+            y[row] = y[row] + o;
         }
     }
 }
 
 void rt_outlier_a16_scalar(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                           uint32_t n_cols, float *o)
+                           uint32_t n_cols, float *y, uint32_t y_stride)
 {
-    outlier_block(block, x, col, n_cols, activation_a16, o);
+    outlier_block(block, x, col, n_cols, activation_a16, y, y_stride);
 }
 
 void rt_outlier_a8_scalar(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                          uint32_t n_cols, float *o)
+                          uint32_t n_cols, float *y, uint32_t y_stride)
 {
-    outlier_block(block, x, col, n_cols, activation_a8, o);
+    outlier_block(block, x, col, n_cols, activation_a8, y, y_stride);
 }
 
 void rt_dot_f32_scalar(const float *w, uint32_t n_groups, const float *x, uint32_t stride,

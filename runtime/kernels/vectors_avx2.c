@@ -50,33 +50,43 @@ static float quantize_group(const float *x, int limit, __m256i *q, int32_t *sum)
     return zero ? 0 : amax / (float)limit;
 }
 
-/* Packing works within 128-bit lanes; the permutation puts the columns back in order. */
-void rt_quantize_a16_avx2(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum)
+static void quantize_into(const float *x, int limit, const struct rt_acts *out, size_t group,
+                          __m256i *q)
 {
-    int16_t *out = q;
-    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, out += GROUP) {
+    int32_t sum;
+    out->scale[group] = quantize_group(x, limit, q, &sum);
+    out->t[group] = out->scale[group] * (float)sum;
+    out->minus_8_sum[group] = -8 * sum;
+}
+
+/* Packing works within 128-bit lanes; the permutation puts the columns back in order. */
+void rt_quantize_a16_avx2(const float *x, uint32_t n_groups, const struct rt_acts *out,
+                          size_t group)
+{
+    int16_t *to = (int16_t *)out->q + group * GROUP;
+    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, to += GROUP) {
         __m256i v[GROUP_VECTORS];
-        scale[g] = quantize_group(x, RT_Q16, v, &sum[g]);
+        quantize_into(x, RT_Q16, out, group + g, v);
         for (unsigned i = 0; i < GROUP_VECTORS; i++)
             v[i] = _mm256_shuffle_epi32(v[i], _MM_SHUFFLE(3, 1, 2, 0));
         for (unsigned i = 0; i < 2; i++) {
             __m256i packed = _mm256_packs_epi32(v[2 * i], v[2 * i + 1]);
             packed = _mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0));
-            _mm256_storeu_si256((__m256i *)(out + (size_t)i * GROUP / 2), packed);
+            _mm256_storeu_si256((__m256i *)(to + (size_t)i * GROUP / 2), packed);
         }
     }
 }
 
-void rt_quantize_a8_avx2(const float *x, uint32_t n_groups, void *q, float *scale, int32_t *sum)
+void rt_quantize_a8_avx2(const float *x, uint32_t n_groups, const struct rt_acts *out, size_t group)
 {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    int8_t *out = q;
-    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, out += GROUP) {
+    int8_t *to = (int8_t *)out->q + group * GROUP;
+    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, to += GROUP) {
         __m256i v[GROUP_VECTORS];
-        scale[g] = quantize_group(x, RT_Q8, v, &sum[g]);
+        quantize_into(x, RT_Q8, out, group + g, v);
         __m256i packed =
             _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
-        _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(packed, order));
+        _mm256_storeu_si256((__m256i *)to, _mm256_permutevar8x32_epi32(packed, order));
     }
 }
 

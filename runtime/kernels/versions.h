@@ -9,7 +9,8 @@ enum { RT_Q16 = 32767, RT_Q8 = 127 }; /* largest |q| of a16 and a8 */
 /* Groups with a largest magnitude below this are zero groups, so that Q / amax stays finite. */
 #define RT_AMAX_MIN 1e-30F
 
-#define K(op, type, scalar, avx2) extern rt_##type##_fn rt_##op##_##scalar, rt_##op##_##avx2;
+#define K(op, type, scalar, avx2, avx512vnni)                                                      \
+    extern rt_##type##_fn rt_##op##_##scalar, rt_##op##_##avx2, rt_##op##_##avx512vnni;
 #include "runtime/kernels/kernels.def"
 #undef K
 

@@ -185,7 +185,7 @@ struct variant {
 };
 
 static const struct variant variants[] = {{4, 16}, {8, 16}, {8, 8}, {0, 0}};
-enum { N_VARIANTS = 4, N_COLS = 7, MAX_ROWS = 96 };
+enum { N_VARIANTS = 4, N_COLS = 7, MANY_COLS = RT_COLS + 9, MAX_ROWS = 96 };
 
 struct input {
     struct rt_input x;
@@ -194,19 +194,20 @@ struct input {
 };
 
 /* in->x points into in. */
-static void input_init(struct input *in, uint64_t *seed, struct variant v, uint32_t cols)
+static void input_init(struct input *in, uint64_t *seed, struct variant v, uint32_t cols,
+                       uint32_t n_cols)
 {
     size_t groups = cols / 32;
-    in->f32 = new_memory(sizeof(float) * N_COLS * cols);
-    in->acts = (struct rt_acts){new_memory(2 * (size_t)N_COLS * cols),
-                                new_memory(sizeof(float) * N_COLS * groups),
-                                new_memory(sizeof(int32_t) * N_COLS * groups), (uint32_t)groups};
-    random_floats(seed, in->f32, (size_t)N_COLS * cols, 3);
-    for (size_t c = 0; c < N_COLS && v.act_bits; c++)
+    in->f32 = new_memory(sizeof(float) * n_cols * cols);
+    in->acts = (struct rt_acts){new_memory(2 * (size_t)n_cols * cols),
+                                new_memory(sizeof(float) * n_cols * groups),
+                                new_memory(sizeof(float) * n_cols * groups),
+                                new_memory(sizeof(int32_t) * n_cols * groups), (uint32_t)groups};
+    random_floats(seed, in->f32, (size_t)n_cols * cols, 3);
+    for (size_t c = 0; c < n_cols && v.act_bits; c++)
         (v.act_bits == 16 ? kernels->quantize_a16 : kernels->quantize_a8)(
-            in->f32 + c * cols, (uint32_t)groups, (uint8_t *)in->acts.q + c * cols * v.act_bits / 8,
-            in->acts.scale + c * groups, in->acts.sum + c * groups);
-    in->x = (struct rt_input){v.weight_bits, v.act_bits, &in->acts, in->f32, cols, N_COLS};
+            in->f32 + c * cols, (uint32_t)groups, &in->acts, c * groups);
+    in->x = (struct rt_input){v.weight_bits, v.act_bits, &in->acts, in->f32, cols, n_cols};
 }
 
 static void free_input(struct input *in)
@@ -214,7 +215,8 @@ static void free_input(struct input *in)
     free(in->f32);
     free(in->acts.q);
     free(in->acts.scale);
-    free(in->acts.sum);
+    free(in->acts.t);
+    free(in->acts.minus_8_sum);
 }
 
 /* What the activation stands for after quantization; the a16 order swaps 1 and 2 of each four. */
@@ -238,8 +240,8 @@ enum { STRIDE = MAX_ROWS + 3 };
 static float *multiply(const struct rt_matrix *m, const struct rt_input *x, uint32_t rows,
                        uint32_t cols, unsigned n)
 {
-    float *y = new_memory(sizeof *y * N_COLS * STRIDE);
-    for (size_t i = 0; i < (size_t)N_COLS * STRIDE; i++)
+    float *y = new_memory(sizeof *y * x->n_cols * STRIDE);
+    for (size_t i = 0; i < (size_t)x->n_cols * STRIDE; i++)
         y[i] = -12345;
     for (unsigned part = n; part-- > 0;) {
         uint32_t tiles = rows / 16, first = tiles * part / n * 16;
@@ -248,9 +250,9 @@ static float *multiply(const struct rt_matrix *m, const struct rt_input *x, uint
     return y;
 }
 
-static void assert_same_y(float *y, const float *expected)
+static void assert_same_y(float *y, const float *expected, uint32_t n_cols)
 {
-    assert_memory_equal(y, expected, sizeof *y * N_COLS * STRIDE);
+    assert_memory_equal(y, expected, sizeof *y * n_cols * STRIDE);
     free(y);
 }
 
@@ -272,7 +274,7 @@ static void check_values(const struct plain *p, const struct input *in, uint32_t
                          uint32_t cols, bool resident, const float *y)
 {
     unsigned kind = resident && in->x.weight_bits ? 8 : in->x.weight_bits;
-    for (uint32_t c = 0; c < N_COLS; c++)
+    for (uint32_t c = 0; c < in->x.n_cols; c++)
         for (uint32_t r = 0; r < STRIDE; r++) {
             if (r < rows)
                 check_row(p, in, kind, r, c, cols, y[c * STRIDE + r]);
@@ -290,15 +292,15 @@ static void check_shape(uint32_t rows, uint32_t cols, bool outlier, bool residen
     struct packed whole = new_packed(&p, 1000, v.weight_bits == 0);
     whole.m.l_resident = resident;
     struct input in;
-    input_init(&in, &seed, v, cols);
+    input_init(&in, &seed, v, cols, N_COLS);
     float *y = multiply(&whole.m, &in.x, rows, cols, 1);
     check_values(&p, &in, rows, cols, resident, y);
     for (unsigned n = 2; n < 9; n++)
-        assert_same_y(multiply(&whole.m, &in.x, rows, cols, n), y);
+        assert_same_y(multiply(&whole.m, &in.x, rows, cols, n), y, N_COLS);
     for (uint32_t panel = 1; panel < 6; panel++) {
         struct packed cut = new_packed(&p, panel, v.weight_bits == 0);
         cut.m.l_resident = resident;
-        assert_same_y(multiply(&cut.m, &in.x, rows, cols, 2), y);
+        assert_same_y(multiply(&cut.m, &in.x, rows, cols, 2), y, N_COLS);
         free_packed(&cut);
     }
     free(y);
@@ -344,7 +346,7 @@ static void check_prefix(const struct plain *p, const struct input *in, uint32_t
     struct packed physical = new_packed(&small, cut_panel, f32);
     float *y = multiply(&physical.m, &in->x, rows, cols, 1);
     check_values(&small, in, rows, cols, false, y);
-    assert_same_y(multiply(&stored.m, &in->x, rows, cols, 3), y);
+    assert_same_y(multiply(&stored.m, &in->x, rows, cols, 3), y, in->x.n_cols);
     free(y);
     free_packed(&stored);
     free_packed(&physical);
@@ -358,7 +360,7 @@ static void check_prefix_equals_a_smaller_matrix(void)
             uint64_t seed = v;
             struct plain p = new_plain(&seed, 96, 352, outlier && variants[v].weight_bits);
             struct input in;
-            input_init(&in, &seed, variants[v], p.cols);
+            input_init(&in, &seed, variants[v], p.cols, N_COLS);
             for (uint32_t cols = 32; cols <= p.cols; cols += 64)
                 for (uint32_t panel = 1; panel < 13; panel += 3)
                     check_prefix(&p, &in, 16 + cols % 80, cols, panel, 1 + cols / 32 % 4);
@@ -375,9 +377,9 @@ static void check_columns_do_not_meet(void)
         struct plain p = new_plain(&seed, 96, 224, variants[v].weight_bits != 0);
         struct packed m = new_packed(&p, 3, variants[v].weight_bits == 0);
         struct input in;
-        input_init(&in, &seed, variants[v], p.cols);
+        input_init(&in, &seed, variants[v], p.cols, MANY_COLS);
         float *y = multiply(&m.m, &in.x, p.rows, p.cols, 1);
-        for (uint32_t n_cols = 1; n_cols < N_COLS; n_cols++) {
+        for (uint32_t n_cols = 1; n_cols < MANY_COLS; n_cols += 1 + n_cols / 5) {
             struct rt_input fewer = in.x;
             fewer.n_cols = n_cols;
             float *part = multiply(&m.m, &fewer, p.rows, p.cols, 2);
@@ -432,10 +434,10 @@ static void check_w4_reads_no_l_plane(void)
     struct plain p = new_plain(&seed, 32, 96, true);
     struct packed m = new_packed(&p, 2, false);
     struct input in;
-    input_init(&in, &seed, variants[0], p.cols);
+    input_init(&in, &seed, variants[0], p.cols, N_COLS);
     float *y = multiply(&m.m, &in.x, p.rows, p.cols, 1);
     m.m.l = NULL;
-    assert_same_y(multiply(&m.m, &in.x, p.rows, p.cols, 1), y);
+    assert_same_y(multiply(&m.m, &in.x, p.rows, p.cols, 1), y, N_COLS);
     check_rows(&p, &m, 4, 4);
     free(y);
     free_input(&in);
