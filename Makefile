@@ -10,16 +10,18 @@ Q       := $(if $(V),,@)
 PKGS    := libxxhash jansson yaml-0.1 libpcre2-8 upower-glib gio-unix-2.0
 # What one room alone needs: whoever links the room links these too, and the library does not.
 PKGS_variants := openblas lapacke
+PKGS_cli      := cairo
 OPT     ?= -O2
 CFLAGS  ?= $(OPT) -g
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
            -Wpointer-arith -Wcast-qual $(if $(CI),-Werror)
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(PKGS_variants) 2>/dev/null)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(PKGS_variants) $(PKGS_cli) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 ALL_CFLAGS  = -std=gnu17 -D_GNU_SOURCE -I. $(patsubst -I%,-isystem %,$(PKG_CFLAGS)) $(WARN) -fPIC -pthread \
               -ffp-contract=off -fno-math-errno -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(CFLAGS)
 LIBS    = $(PKG_LIBS) -lsensors -lm -pthread $(LDFLAGS)
 LIBS_variants := $(shell pkg-config --libs $(PKGS_variants) 2>/dev/null)
+LIBS_cli      := $(shell pkg-config --libs $(PKGS_cli) 2>/dev/null)
 
 # Rooms from the ground up; each may include those named after it (tools/layers reads this table).
 ROOMS   := base runtime variants device policies governor sim engine cli
@@ -80,7 +82,7 @@ $(BUILD)/libedgert.so: $(foreach r,$(LIB_ROOMS),$(call objects,$(r)))
 	$(Q)$(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libedgert.so.0 $^ -o $@ $(LIBS)
 $(BUILD)/edgert: $(call objects,cli) $(foreach r,$(uses_cli),$(call archive,$(r)))
 	$(if $(V),,@echo "  link $@")
-	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_variants) $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_cli) $(LIBS_variants) $(LIBS)
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(call archive,runtime) $(call archive,base)
 	$(if $(V),,@echo "  link $@")

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/catalog_view.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "engine/layers.h"
@@ -54,25 +55,6 @@ static void print_tiers(const struct rt_pack *pack)
     }
 }
 
-static void print_catalog(const struct rt_pack *pack)
-{
-    size_t i;
-    json_t *row, *catalog = json_object_get(pack->meta, "catalog");
-    if (json_array_size(catalog) == 0) {
-        printf("\nno catalog: built with --no-catalog\n");
-        return;
-    }
-    printf("\n%-16s %16s %12s %10s\n", "point", "bytes/token", "perplexity", "KL");
-    json_array_foreach(catalog, i, row)
-    {
-        const char *point = json_string_value(json_object_get(row, "point"));
-        printf("%-16s %16.0f %12.3f %10.4f\n", point ? point : "?",
-               json_number_value(json_object_get(row, "bytes_per_token")),
-               json_number_value(json_object_get(row, "ppl")),
-               json_number_value(json_object_get(row, "kld")));
-    }
-}
-
 static int print_text(const struct rt_pack *pack)
 {
     const struct rt_model *m = &pack->model;
@@ -90,7 +72,9 @@ static int print_text(const struct rt_pack *pack)
     printf("planes: H %.1f MB, L %.1f MB (%.0f%% in memory)\n", (double)pack->h_size / 1e6,
            (double)pack->l_size / 1e6, 100 * rt_pack_resident_l(pack));
     print_tiers(pack);
-    print_catalog(pack);
+    struct ert_error err;
+    if (catalog_print(pack, &err))
+        return cli_fail_error(&err);
     return cli_finish_output();
 }
 
@@ -122,8 +106,10 @@ static int verify(const struct rt_pack *pack)
 int command_inspect(int argc, char **argv)
 {
     bool json = false, check = false;
+    const char *plot = NULL;
     const struct option_row rows[] = {
         {"verify", 0, NULL, "check the checksums of the planes too", OPTION_FLAG, &check, 0, 0},
+        {"plot", 0, "FILE.svg", "quality against bytes as a picture", OPTION_TEXT, &plot, 0, 0},
         {"json", 0, NULL, "as JSON (docs/json.md)", OPTION_FLAG, &json, 0, 0},
         OPTION_HELP,
     };
@@ -146,6 +132,8 @@ int command_inspect(int argc, char **argv)
         return cli_fail_error(&err);
     }
     status = check ? verify(pack) : CLI_OK;
+    if (status == CLI_OK && plot && catalog_plot(pack, plot, &err))
+        status = cli_fail_error(&err);
     if (status == CLI_OK)
         status = json ? print_json(pack, check) : print_text(pack);
     if (status == CLI_OK && check && !json)
