@@ -69,11 +69,11 @@ static int tokenizer_init(struct rt_tokenizer *t, const struct rt_vocab *v, stru
         return ert_fail(err, ERT_E_FORMAT,
                         "the vocabulary has a token of %u bytes, at most %d are expected",
                         t->pieces.longest, LONGEST_TOKEN);
-    if (t->byte_level) {
+    t->by_rank = t->byte_level || v->n_merges > 0;
+    if (t->by_rank)
         rc = rt_ranks_init(&t->ranks, &t->vocab, &t->pieces, err);
-        if (rc == 0)
-            rc = rt_splitter_init(&t->splitter, v->pre, err);
-    }
+    if (rc == 0 && t->byte_level)
+        rc = rt_splitter_init(&t->splitter, v->pre, err);
     return rc ? rc : index_special(t, err);
 }
 
@@ -190,17 +190,32 @@ static int encode_byte_level(struct encoder *e, const char *text, size_t n, stru
         written += length ? length : 3;
         i += length ? length : 1;
     }
-    return rt_split(&e->t->splitter, e->match, e->clean, written, encode_merged, e, err);
+    if (!e->t->vocab.nfc)
+        return rt_split(&e->t->splitter, e->match, e->clean, written, encode_merged, e, err);
+    char *form;
+    rc = rt_normalize_nfc(e->clean, written, &form, &written, err);
+    if (rc == 0)
+        rc = rt_split(&e->t->splitter, e->match, form, written, encode_merged, e, err);
+    free(form);
+    return rc;
+}
+
+static bool begins_with_space(const char *text, size_t n)
+{
+    return n > 0 && (text[0] == ' ' || (n >= 3 && memcmp(text, "\xe2\x96\x81", 3) == 0));
 }
 
 /* Text with its space in front, U+2581 as the space that it stands for. */
-static int encode_metaspace(struct encoder *e, const char *text, size_t n, struct ert_error *err)
+static int encode_metaspace(struct encoder *e, const char *text, size_t n, bool first,
+                            struct ert_error *err)
 {
     int rc = reserve_clean(e, n + 1, err);
     if (rc)
         return rc;
     size_t written = 0;
-    if (e->t->vocab.add_space_prefix)
+    const struct rt_vocab *v = &e->t->vocab;
+    if (v->add_space_prefix && (first || !v->prefix_once) &&
+        !(v->prefix_if_needed && begins_with_space(text, n)))
         e->clean[written++] = ' ';
     for (size_t i = 0; i < n;) {
         if (n - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0) {
@@ -213,13 +228,14 @@ static int encode_metaspace(struct encoder *e, const char *text, size_t n, struc
     return encode_merged(e, e->clean, written, err);
 }
 
-/* Text between special tokens. */
-static int encode_fragment(struct encoder *e, const char *text, size_t n, struct ert_error *err)
+/* Text between special tokens; first: the text begins with it. */
+static int encode_fragment(struct encoder *e, const char *text, size_t n, bool first,
+                           struct ert_error *err)
 {
     if (n == 0)
         return 0;
     return e->t->byte_level ? encode_byte_level(e, text, n, err)
-                            : encode_metaspace(e, text, n, err);
+                            : encode_metaspace(e, text, n, first, err);
 }
 
 static bool is_guarded(const struct rt_span *spans, size_t n_spans, size_t begin, size_t end)
@@ -257,14 +273,14 @@ static int encode_text(struct encoder *e, const char *text, size_t n, struct ert
             at++;
             continue;
         }
-        int rc = encode_fragment(e, text + from, at - from, err);
+        int rc = encode_fragment(e, text + from, at - from, from == 0, err);
         if (rc == 0)
             rc = push_id(e, id, err);
         if (rc)
             return rc;
         from = at += length;
     }
-    return encode_fragment(e, text + from, n - from, err);
+    return encode_fragment(e, text + from, n - from, from == 0, err);
 }
 
 int rt_encode_guarded(const struct rt_tokenizer *t, const char *text, size_t n, unsigned flags,

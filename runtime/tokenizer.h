@@ -25,13 +25,18 @@ struct rt_vocab {
     const float *score;  /* [n_tokens] or NULL */
     const uint8_t *type; /* [n_tokens], enum rt_token_type, or NULL = bos and eos control, unk
                           * unknown, "<0x0A>" a byte if the model is "llama", others normal */
-    const uint32_t (*merge)[2]; /* [n_merges] ids of left and right part, by rank */
+    const uint32_t (*merge)[2]; /* [n_merges] ids of left and right part, by rank; a "llama" model
+                                 * without any merges by score */
     char model[16];             /* "gpt2" or "llama" (GGUF's tokenizer.ggml.model) */
     char pre[32];               /* GGUF's tokenizer.ggml.pre; "" = default */
     int32_t bos, unk;           /* -1 = none */
     int32_t eos[8];             /* ids that end an answer */
     uint32_t n_eos;
-    bool add_bos, add_space_prefix;
+    bool add_bos;
+    bool nfc; /* text is normalized to Unicode's form C first ("gpt2" models) */
+    /* "llama" models: a space goes before each stretch of text between special tokens; _if_needed:
+     * unless it begins with one; _once: only where the text begins. */
+    bool add_space_prefix, prefix_if_needed, prefix_once;
 };
 
 /* Reads the VOCAB section of a pack and the "tokenizer" object of its META (docs/pack-format.md).

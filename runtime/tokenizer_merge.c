@@ -119,7 +119,7 @@ static uint32_t rank_of_score(float score)
 static bool find_merge(const struct rt_tokenizer *t, const char *text, const struct rt_symbol *left,
                        const struct rt_symbol *right, uint32_t *rank, int32_t *id)
 {
-    if (t->byte_level) {
+    if (t->by_rank) {
         uint32_t slot =
             t->ranks.slot[rank_slot(&t->ranks, (uint32_t)left->id, (uint32_t)right->id)];
         if (slot == 0)

@@ -49,6 +49,11 @@ typedef int rt_word_fn(void *ctx, const char *word, size_t n, struct ert_error *
 int rt_split(const struct rt_splitter *s, pcre2_match_data *match, const char *text, size_t n,
              rt_word_fn *word, void *ctx, struct ert_error *err);
 
+/* ---- normalizer ---------------------------------------------------------------------------- */
+
+/* Valid UTF-8 to Unicode's normalization form C; *out is the caller's to free. */
+int rt_normalize_nfc(const char *text, size_t n, char **out, size_t *n_out, struct ert_error *err);
+
 /* ---- merger -------------------------------------------------------------------------------- */
 
 /* Merges of byte-level BPE by their pair of ids. */
@@ -87,9 +92,10 @@ struct rt_merger {
 struct rt_tokenizer {
     struct rt_vocab vocab;
     struct rt_pieces pieces;
-    struct rt_ranks ranks;       /* "gpt2" only */
+    struct rt_ranks ranks;       /* by_rank only */
     struct rt_splitter splitter; /* "gpt2" only */
     bool byte_level;             /* the model is "gpt2" */
+    bool by_rank;                /* merges go by rank, not by score */
     int32_t *special; /* control, unknown and user-defined ids: by first byte, long first */
     uint32_t special_from[257]; /* where those that start with a byte begin */
 };

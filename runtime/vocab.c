@@ -130,6 +130,16 @@ static int read_meta(struct rt_vocab *v, const json_t *meta, struct ert_error *e
         const char *key;
         int32_t *id;
     } ids[] = {{"bos", &v->bos}, {"unk", &v->unk}};
+    const struct {
+        const char *key;
+        bool *flag;
+    } flags[] = {
+        {"add_bos", &v->add_bos},
+        {"nfc", &v->nfc},
+        {"add_space_prefix", &v->add_space_prefix},
+        {"prefix_if_needed", &v->prefix_if_needed},
+        {"prefix_once", &v->prefix_once},
+    };
     if (!json_is_object(meta) || !json_object_get(meta, "model"))
         return ert_fail(err, ERT_E_FORMAT, "META: no tokenizer object with a model; " REMEDY);
     int rc = read_string(meta, "model", v->model, sizeof v->model, err);
@@ -142,9 +152,9 @@ static int read_meta(struct rt_vocab *v, const json_t *meta, struct ert_error *e
     }
     if (rc == 0)
         rc = read_eos(v, meta, err);
-    if (rc == 0)
-        rc = read_flag(meta, "add_bos", &v->add_bos, err);
-    return rc ? rc : read_flag(meta, "add_space_prefix", &v->add_space_prefix, err);
+    for (unsigned i = 0; i < sizeof flags / sizeof *flags && rc == 0; i++)
+        rc = read_flag(meta, flags[i].key, flags[i].flag, err);
+    return rc;
 }
 
 int rt_vocab_parse(struct rt_vocab *v, const void *section, size_t size,

@@ -38,9 +38,11 @@ static json_t *describe_tokenizer(const struct var_source *src)
     json_t *eos = json_array();
     for (uint32_t i = 0; i < v->n_eos; i++)
         json_array_append_new(eos, json_integer(v->eos[i]));
-    return json_pack("{s:s, s:s, s:i, s:o, s:i, s:b, s:b, s:s}", "model", v->model, "pre", v->pre,
-                     "bos", v->bos, "eos", eos, "unk", v->unk, "add_bos", v->add_bos,
-                     "add_space_prefix", v->add_space_prefix, "chat_template", src->chat_template);
+    return json_pack("{s:s, s:s, s:i, s:o, s:i, s:b, s:b, s:b, s:b, s:b, s:s}", "model", v->model,
+                     "pre", v->pre, "bos", v->bos, "eos", eos, "unk", v->unk, "add_bos", v->add_bos,
+                     "nfc", v->nfc, "add_space_prefix", v->add_space_prefix, "prefix_if_needed",
+                     v->prefix_if_needed, "prefix_once", v->prefix_once, "chat_template",
+                     src->chat_template);
 }
 
 /* Its weights: one file, or all of them one after the other. */

@@ -185,7 +185,9 @@ static int read_header(struct cursor *c)
         return rc;
     if (memcmp(magic, "GGUF", 4) != 0)
         return ert_fail(c->err, ERT_E_FORMAT,
-                        "%s: not a GGUF file (its first bytes are not 'GGUF')", f->path);
+                        "%s: not a GGUF file (its first bytes are not 'GGUF'); of a Hugging Face "
+                        "model, give the folder",
+                        f->path);
     rc = take(c, &version, sizeof version, "the version");
     if (rc)
         return rc;

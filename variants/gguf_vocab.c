@@ -175,7 +175,7 @@ int gguf_read_vocab(const struct gguf_reader *r)
     rc = read_tokens(r);
     if (!rc)
         rc = read_scores_and_types(r);
-    if (!rc)
+    if (!rc && strcmp(v->model, "gpt2") == 0) /* SentencePiece's merge by score */
         rc = read_merges(r);
     return rc ? rc : read_special(r);
 }

@@ -4,8 +4,48 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/pack_format.h"
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* The formats of one file. */
+static int read_file(struct var_source *src, const char *tokenizer, struct ert_error *err)
+{
+    src->maps = calloc(1, sizeof *src->maps);
+    if (!src->maps)
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory", src->path);
+    int rc = ert_map_open(&src->maps[src->n_maps++], src->path, err);
+    if (rc)
+        return rc;
+    return tokenizer ? var_source_read_llama2c(src, tokenizer, err)
+                     : var_source_read_gguf(src, err);
+}
+
+static int read_source(struct var_source *src, const char *tokenizer, struct ert_error *err)
+{
+    if (!is_folder(src->path))
+        return read_file(src, tokenizer, err);
+    if (tokenizer)
+        return ert_fail(err, ERT_E_USAGE,
+                        "%s: a folder has its own tokenizer; --tokenizer is for a llama2.c file",
+                        src->path);
+    return var_source_read_hf(src, err);
+}
+
+/* A folder may be named with slashes behind. */
+static char *copy_path(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return strndup(path, n);
+}
 
 int var_source_open(struct var_source **source, const char *path, const char *tokenizer,
                     struct ert_error *err)
@@ -14,13 +54,9 @@ int var_source_open(struct var_source **source, const char *path, const char *to
     struct var_source *src = calloc(1, sizeof *src);
     if (!src)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory", path);
-    src->path = strdup(path);
-    src->maps = calloc(1, sizeof *src->maps);
-    int rc = src->path && src->maps ? ert_map_open(&src->maps[src->n_maps++], path, err)
-                                    : ert_fail(err, ERT_E_NOMEM, "%s: no memory", path);
-    if (!rc)
-        rc = tokenizer ? var_source_read_llama2c(src, tokenizer, err)
-                       : var_source_read_gguf(src, err);
+    src->path = copy_path(path);
+    int rc = src->path ? read_source(src, tokenizer, err)
+                       : ert_fail(err, ERT_E_NOMEM, "%s: no memory", path);
     if (rc) {
         var_source_free(src);
         return rc;

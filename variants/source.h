@@ -81,9 +81,9 @@ struct var_source {
     char *names;                     /* storage of tensor names that the file does not hold */
 };
 
-/* Opens a GGUF file, or a llama2.c model if tokenizer is given. Rows of Q and K, and the values of
- * their biases and norms, come as RoPE pairs (2p, 2p + 1). Errors name file, key or tensor,
- * offset, what was expected and what to do; nothing is left allocated then. */
+/* Opens a GGUF file, a Hugging Face folder, or a llama2.c model if tokenizer is given. Rows of Q
+ * and K, and the values of their biases and norms, come as RoPE pairs (2p, 2p + 1). Errors name
+ * file, key or tensor, offset, what was expected and what to do; nothing is left allocated then. */
 int var_source_open(struct var_source **source, const char *path, const char *tokenizer,
                     struct ert_error *err);
 void var_source_free(struct var_source *source); /* NULL is fine */
@@ -92,6 +92,8 @@ void var_source_free(struct var_source *source); /* NULL is fine */
  * failure. */
 int var_source_read_gguf(struct var_source *src, struct ert_error *err);
 int var_source_read_llama2c(struct var_source *src, const char *tokenizer, struct ert_error *err);
+/* A Hugging Face folder; opens its files into src->maps. */
+int var_source_read_hf(struct var_source *src, struct ert_error *err);
 
 /* Checks the hyperparameters against each other and the limits of a pack; fills the pads. */
 int var_source_check_model(struct var_source *src, struct ert_error *err);

@@ -1,6 +1,8 @@
-"""Tiny checkpoints of every architecture against the logits that transformers computes from them, as GGUF
-files and through the points of a nested pack. tools/make-fixtures made both."""
+"""Tiny checkpoints of every architecture against the logits that transformers computes from them: as it saved
+them, as GGUF files, and through the points of a nested pack. tools/make-fixtures made them."""
+import json
 import pathlib
+import shutil
 import subprocess
 import tempfile
 
@@ -46,6 +48,73 @@ def error_of(pack, name, point="f32", largest=True):
     return (difference.max() if largest else np.sqrt((difference**2).mean())) / wanted.std()
 
 
+def planes(pack):
+    """Everything but META."""
+    sections = packtool.layout.read_sections(pathlib.Path(pack).read_bytes())
+    return {kind: content for kind, content in sections.items() if kind != packtool.layout.META}
+
+
+def copied(name):
+    """A copy of a fixture, to be changed."""
+    shutil.rmtree(folder / "copy", ignore_errors=True)
+    return pathlib.Path(shutil.copytree(checkpoint.FIXTURES / name, folder / "copy"))
+
+
+def change_config(path, **changes):
+    """Keys of config.json; None removes one."""
+    c = json.loads((path / "config.json").read_text()) | changes
+    (path / "config.json").write_text(json.dumps({k: v for k, v in c.items() if v is not None}))
+
+
+def test_folders_compute_what_transformers_does():
+    for name in checkpoint.NAMES:
+        pack = built(checkpoint.FIXTURES / name, "f32.edgert", "f32")
+        error = error_of(pack, name)
+        print(f"# {name}: {error:.1e}")
+        assert error < BOUND, f"{name}: {error}"
+
+
+def test_what_is_proved_matters():
+    """Without its scaling, biases or norms a model computes something else, which the bound would show."""
+    scaling = copied("llama3")
+    change_config(scaling, rope_scaling=None)
+    assert error_of(built(scaling, "f32.edgert", "f32"), "llama3") > 0.1
+    linear = copied("llama2-linear")
+    change_config(linear, rope_scaling={"type": "linear", "factor": 2.0})
+    assert error_of(built(linear, "f32.edgert", "f32"), "llama2-linear") > 0.1
+    for name, ends in (("qwen2", ("q_proj.bias", "k_proj.bias", "v_proj.bias")), ("qwen3", ("q_norm.weight", "k_norm.weight"))):
+        for end in ends:
+            path = copied(name)
+            tensors = checkpoint.read_folder(path)
+            for old in path.glob("model*"):
+                old.unlink()
+            tensors = {n: (d, s, bytes(len(raw)) if n.endswith(end) else raw) for n, (d, s, raw) in tensors.items()}
+            checkpoint.write_safetensors(path / "model.safetensors", tensors)
+            # A bias of K shifts all scores of a token alike, but for RoPE: the smallest of these effects.
+            assert error_of(built(path, "f32.edgert", "f32"), name) > 0.1, end
+
+
+def test_shards_are_one_file():
+    path = copied("qwen3")
+    assert len(list(path.glob("*.safetensors"))) == 3
+    sharded = planes(built(path, "sharded.edgert", "no-catalog"))
+    tensors = checkpoint.read_folder(path)
+    for old in path.glob("model*"):
+        old.unlink()
+    checkpoint.write_safetensors(path / "model.safetensors", dict(reversed(tensors.items())))
+    assert planes(built(path, "single.edgert", "no-catalog")) == sharded
+
+
+def test_the_same_weights_as_gguf_and_as_folder():
+    """Only the vocabularies differ, which the GGUF files make up."""
+    for name in checkpoint.NAMES:
+        checkpoint.write_gguf(folder / f"{name}.gguf", name)
+        a, b = (packtool.read_pack(built(path, "same.edgert", "f32"))
+                for path in (folder / f"{name}.gguf", checkpoint.FIXTURES / name))
+        assert [(t.role, t.layer, t.data) for t in a.tensors.values()] == [(t.role, t.layer, t.data) for t in b.tensors.values()], name
+        assert a.meta["model"] == b.meta["model"], name
+
+
 def test_gguf_files_compute_what_transformers_does():
     for name in checkpoint.NAMES:
         checkpoint.write_gguf(folder / f"{name}.gguf", name)
@@ -57,9 +126,17 @@ def test_gguf_files_compute_what_transformers_does():
 
 def test_a_sliding_window_ends_the_context_and_is_told():
     checkpoint.write_gguf(folder / "mistral.gguf", "mistral")
-    meta = packtool.read_pack(built(folder / "mistral.gguf", "m.edgert", "f32")).meta
-    assert meta["model"]["n_ctx"] == 32 and "32 of 64 tokens" in meta["recipe"]["context"], meta["recipe"]
-    assert meta["model"]["arch"] == "llama"
+    for path in (folder / "mistral.gguf", checkpoint.FIXTURES / "mistral"):
+        meta = packtool.read_pack(built(path, "m.edgert", "f32")).meta
+        assert meta["model"]["n_ctx"] == 32 and "32 of 64 tokens" in meta["recipe"]["context"], meta["recipe"]
+        assert meta["model"]["arch"] == "llama"
+    path = copied("qwen2")
+    for changes, n_ctx in ((dict(use_sliding_window=True), 32), (dict(use_sliding_window=True, max_window_layers=2), 64),
+                           (dict(layer_types=["full_attention", "sliding_attention"]), 32),
+                           (dict(layer_types=["full_attention"] * 2), 64)):
+        shutil.copy(checkpoint.FIXTURES / "qwen2/config.json", path)
+        change_config(path, **dict(layer_types=None, sliding_window=32) | changes)
+        assert packtool.read_pack(built(path, "m.edgert", "f32")).model["n_ctx"] == n_ctx, changes
 
 
 def test_nested_packs_of_every_architecture_run():
@@ -67,8 +144,7 @@ def test_nested_packs_of_every_architecture_run():
     numpy's of packtool, which reads the same bytes."""
     ids = checkpoint.golden("qwen2")[0][:20]
     for name in ("llama3", "qwen2", "qwen3"):
-        checkpoint.write_gguf(folder / f"{name}.gguf", name)
-        pack = built(folder / f"{name}.gguf", "nested.edgert", "tiers=100,60", "truncate", "comp=8")
+        pack = built(checkpoint.FIXTURES / name, "nested.edgert", "tiers=100,60", "truncate", "comp=8")
         error = error_of(pack, name, "w8a8", largest=False)
         print(f"# {name} w8a8: {error:.1e}")
         assert error < 0.2, error  # a wrong norm, bias or rotation: 1 and more
