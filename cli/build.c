@@ -28,6 +28,19 @@ static int parse_tiers(const char *text, struct var_build_options *options, stru
     return 0;
 }
 
+/* What the build had to leave out of the model, the pack says itself. */
+static void tell_context(const char *path)
+{
+    struct rt_pack *pack;
+    if (rt_pack_open(&pack, path, NULL))
+        return;
+    const json_t *recipe = json_object_get(pack->meta, "recipe");
+    const char *context = json_string_value(json_object_get(recipe, "context"));
+    if (context)
+        fprintf(stderr, "edgert: context: %s\n", context);
+    rt_pack_free(pack);
+}
+
 static int build(struct var_build_options *options)
 {
     struct progress_bar bar;
@@ -39,7 +52,10 @@ static int build(struct var_build_options *options)
         fprintf(stderr, "edgert: stopped; nothing was written\n");
         return CLI_INTERRUPTED;
     }
-    return rc ? cli_fail_error(&err) : CLI_OK;
+    if (rc)
+        return cli_fail_error(&err);
+    tell_context(options->output);
+    return CLI_OK;
 }
 
 int command_build(int argc, char **argv)
@@ -69,8 +85,9 @@ int command_build(int argc, char **argv)
     struct command_line line = {
         .usage = "edgert build [OPTION]... SOURCE -o PACK",
         .about =
-            "Makes a pack of SOURCE, a GGUF file or a llama2.c checkpoint. The pack appears when\n"
-            "it is complete; Ctrl-C leaves nothing behind.",
+            "Makes a pack of SOURCE: a GGUF file, a folder of a Hugging Face model (config.json,\n"
+            "safetensors, tokenizer.json) or a llama2.c checkpoint. The pack appears when it is\n"
+            "complete; Ctrl-C leaves nothing behind.",
         .rows = rows,
         .n_rows = sizeof rows / sizeof *rows,
         .min_arguments = 1,

@@ -9,13 +9,13 @@
 enum { VAR_MAX_TIERS = 8 };
 
 struct var_build_options {
-    const char *source;                   /* a GGUF v3 file, or a llama2.c .bin */
-    const char *tokenizer;                /* llama2.c's tokenizer .bin; NULL for GGUF */
-    const char *output;                   /* the pack; appears only when complete */
-    bool f32;                             /* an f32 pack (reference) instead of a nested one */
-    bool h_only;                          /* nested without L planes: w4a16 only */
-    bool no_catalog;                      /* skip the measuring pass */
-    unsigned n_tiers;                     /* 0 = the default 100, 90, 80, 70 % */
+    const char *source;    /* a GGUF v3 file, a Hugging Face folder, a llama2.c .bin */
+    const char *tokenizer; /* llama2.c's tokenizer .bin; NULL for GGUF */
+    const char *output;    /* the pack; appears only when complete */
+    bool f32;              /* an f32 pack (reference) instead of a nested one */
+    bool h_only;           /* nested without L planes: w4a16 only */
+    bool no_catalog;       /* skip the measuring pass */
+    unsigned n_tiers;      /* 0 = the default 100, 90, 80, 70 % */
     unsigned rank_percent[VAR_MAX_TIERS]; /* first must be 100, strictly falling */
     bool truncate_attention; /* deeper tiers also narrow qk and vo (fixtures; costs quality) */
     unsigned comp_rank;      /* rank of the MLP compensator of deeper tiers, 0 = none */
