@@ -7,7 +7,7 @@
 #include "cli/chart_scale.h"
 
 #define WIDTH      640.0
-#define HEIGHT     420.0
+#define PLANE      320.0 /* height of the frame */
 #define LEFT       78.0
 #define RIGHT      24.0
 #define TOP        40.0
@@ -30,7 +30,7 @@ static const struct colour ink = {0.15, 0.15, 0.15}, grid = {0.88, 0.88, 0.88},
 struct drawing {
     const struct chart *chart;
     struct chart_scale x, y;
-    double top; /* of the frame, below title and legend */
+    double top, bottom; /* of the frame, below title and legend */
     cairo_t *cr;
 };
 
@@ -46,7 +46,7 @@ static double place_x(const struct drawing *d, double x)
 
 static double place_y(const struct drawing *d, double y)
 {
-    return d->top + (1 - chart_place(&d->y, y)) * (HEIGHT - d->top - BOTTOM);
+    return d->top + (1 - chart_place(&d->y, y)) * PLANE;
 }
 
 /* Text whose anchor lies at share ax of its width and ay of its height. */
@@ -74,9 +74,9 @@ static void draw_ticks(const struct drawing *d)
         double x = place_x(d, d->x.ticks[i]);
         chart_tick_text(&d->x, i, text);
         set_colour(d->cr, grid);
-        draw_segment(d->cr, x, d->top, x, HEIGHT - BOTTOM);
+        draw_segment(d->cr, x, d->top, x, d->bottom);
         set_colour(d->cr, ink);
-        put_text(d->cr, x, HEIGHT - BOTTOM + 8, 0.5, 0, text);
+        put_text(d->cr, x, d->bottom + 8, 0.5, 0, text);
     }
     for (size_t i = 0; i < d->y.n_ticks; i++) {
         double y = place_y(d, d->y.ticks[i]);
@@ -91,13 +91,13 @@ static void draw_ticks(const struct drawing *d)
 static void draw_frame(const struct drawing *d)
 {
     set_colour(d->cr, ink);
-    cairo_rectangle(d->cr, LEFT, d->top, WIDTH - LEFT - RIGHT, HEIGHT - d->top - BOTTOM);
+    cairo_rectangle(d->cr, LEFT, d->top, WIDTH - LEFT - RIGHT, PLANE);
     cairo_stroke(d->cr);
     if (d->chart->zero_line)
         draw_segment(d->cr, LEFT, place_y(d, 0), WIDTH - RIGHT, place_y(d, 0));
-    put_text(d->cr, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 20, 0.5, 0, d->chart->x.title);
+    put_text(d->cr, (LEFT + WIDTH - RIGHT) / 2, d->bottom + BOTTOM - 20, 0.5, 0, d->chart->x.title);
     cairo_save(d->cr);
-    cairo_translate(d->cr, 14, (d->top + HEIGHT - BOTTOM) / 2);
+    cairo_translate(d->cr, 14, (d->top + d->bottom) / 2);
     cairo_rotate(d->cr, -M_PI / 2);
     put_text(d->cr, 0, 0, 0.5, 0, d->chart->y.title);
     cairo_restore(d->cr);
@@ -226,7 +226,8 @@ static cairo_status_t write_bytes(void *ctx, const unsigned char *bytes, unsigne
  */
 static cairo_status_t draw(struct drawing *d, FILE *f)
 {
-    cairo_surface_t *surface = cairo_svg_surface_create_for_stream(write_bytes, f, WIDTH, HEIGHT);
+    cairo_surface_t *surface =
+        cairo_svg_surface_create_for_stream(write_bytes, f, WIDTH, d->bottom + BOTTOM);
     d->cr = cairo_create(surface);
     cairo_set_source_rgb(d->cr, 1, 1, 1);
     cairo_paint(d->cr);

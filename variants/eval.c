@@ -1,112 +1,26 @@
-/* Perplexity of a text, in windows as llama.cpp's perplexity tool cuts and scores them. */
+/* Perplexity of a text, and its KL to the source, at points or under schedules. */
 #include <stdlib.h>
-#include <string.h>
 
-#include "variants/measure.h"
-
-enum { WINDOW = 512, MIN_WINDOW = 4 };
-
-static int check_schedule(const struct var_schedule *s, struct ert_error *err)
-{
-    if (s->n == 0 || s->entries[0].token != 0)
-        return ert_fail(err, ERT_E_USAGE, "a schedule needs a point for token 0");
-    for (size_t i = 0; i < s->n; i++) {
-        if (i > 0 && s->entries[i].token <= s->entries[i - 1].token)
-            return ert_fail(err, ERT_E_USAGE, "schedule entry %zu: token %u does not come after %u",
-                            i + 1, s->entries[i].token, s->entries[i - 1].token);
-        if (s->entries[i].point.pause)
-            return ert_fail(err, ERT_E_USAGE, "schedule entry %zu: 'pause' computes nothing",
-                            i + 1);
-    }
-    return 0;
-}
-
-static int check_config(const struct rt_pack *pack, const struct var_eval_config *c,
-                        uint32_t window, struct ert_error *err)
-{
-    const struct rt_pack *reference = c->reference;
-    if (window < MIN_WINDOW || window > pack->model.n_ctx)
-        return ert_fail(err, ERT_E_RANGE,
-                        "a window of %u tokens; %d to %u (the model's context) work", window,
-                        MIN_WINDOW, pack->model.n_ctx);
-    if (reference && reference->model.n_vocab != pack->model.n_vocab)
-        return ert_fail(err, ERT_E_USAGE,
-                        "%s: its vocabulary of %u tokens differs from that of %s (%u); give a "
-                        "reference made from the same source",
-                        reference->path, reference->model.n_vocab, pack->path, pack->model.n_vocab);
-    return 0;
-}
-
-static int encode_text(const struct rt_pack *pack, const struct var_eval_config *c, int32_t **ids,
-                       size_t *n, struct ert_error *err)
-{
-    struct rt_tokenizer *tokenizer;
-    int rc = rt_tokenizer_create(&tokenizer, &pack->vocab, err);
-    if (rc)
-        return rc;
-    rc = rt_encode(tokenizer, c->text, c->n_text, RT_ENCODE_BOS, ids, n, err);
-    rt_tokenizer_free(tokenizer);
-    return rc;
-}
-
-/* The text as windows whose first tokens are BOS where the vocabulary asks for one. *ids holds
- * them and is the caller's to free. */
-static int cut_windows(const struct rt_pack *pack, const struct var_eval_config *c,
-                       struct var_windows *windows, int32_t **ids, struct ert_error *err)
-{
-    size_t n;
-    int rc = encode_text(pack, c, ids, &n, err);
-    if (rc)
-        return rc;
-    size_t n_windows = n / windows->length;
-    if (n_windows == 0)
-        return ert_fail(err, ERT_E_RANGE,
-                        "the text has %zu tokens, less than one window of %u; give a longer text "
-                        "or a smaller window",
-                        n, windows->length);
-    if (c->max_windows && n_windows > c->max_windows)
-        n_windows = c->max_windows;
-    for (size_t w = 0; w < n_windows && pack->vocab.add_bos; w++)
-        (*ids)[w * windows->length] = pack->vocab.bos;
-    windows->n = (uint32_t)n_windows;
-    windows->ids = *ids;
-    return 0;
-}
-
-static int measure(struct rt_team *team, const struct var_eval_config *config,
-                   const struct var_windows *windows, struct var_measured *points, size_t n,
-                   struct ert_error *err)
-{
-    struct var_reference reference = {0};
-    int rc = 0;
-    if (config->reference)
-        rc = var_reference_open(&reference, config->reference, windows, team, err);
-    if (!rc)
-        rc = var_measure(points, n, windows, config->reference ? &reference : NULL, team,
-                         &config->progress, err);
-    var_reference_close(&reference);
-    return rc;
-}
+#include "variants/text_windows.h"
 
 int var_eval(const struct rt_pack *pack, struct rt_team *team, const struct var_eval_config *config,
              const struct var_schedule *schedules, size_t n, struct var_eval_result *results,
              struct ert_error *err)
 {
-    struct var_windows windows = {.length = config->window ? config->window : WINDOW};
+    struct var_windows windows;
     int32_t *ids = NULL;
-    int rc = check_config(pack, config, windows.length, err);
-    for (size_t i = 0; i < n && !rc; i++)
-        rc = check_schedule(&schedules[i], err);
     struct var_measured *points = calloc(n, sizeof *points);
-    if (!rc && !points)
-        rc = ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", n);
-    for (size_t i = 0; i < n && !rc; i++)
+    int rc = points ? 0 : ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", n);
+    for (size_t i = 0; i < n && !rc; i++) {
         points[i] = (struct var_measured){pack, schedules[i], NULL};
-    windows.first = windows.length / 2;
+        rc = var_check_schedule(&schedules[i], err);
+    }
     if (!rc)
-        rc = cut_windows(pack, config, &windows, &ids, err);
-    if (!rc)
-        rc = measure(team, config, &windows, points, n, err);
+        rc = var_text_windows(pack, config, &windows, &ids, err);
+    if (!rc) {
+        windows.first = windows.length / 2;
+        rc = var_measure_windows(config, &windows, points, n, team, err);
+    }
     for (size_t i = 0; i < n && points; i++) {
         if (!rc)
             results[i] = var_summarise(points[i].scores, &windows, config->reference != NULL);

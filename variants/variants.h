@@ -72,6 +72,45 @@ int var_eval(const struct rt_pack *pack, struct rt_team *team, const struct var_
              const struct var_schedule *schedules, size_t n, struct var_eval_result *results,
              struct ert_error *err);
 
+/* A mean over windows and its standard error, each window being one observation: tokens of one
+ * window are not independent. The error is NaN for a single window. */
+struct var_mean {
+    double mean, error;
+};
+
+/* One measure of the tokens after a switch: at each point all along, and switched; then how much
+ * the switched text is worse, window by window, than if it had always been there (or stayed). */
+struct var_switch_measure {
+    struct var_mean from, to, switched, over_to, over_from;
+};
+
+/* Tokens first .. last after the switch: 0 is the first one computed at the new point. */
+struct var_switch_stretch {
+    uint32_t first, last;
+    struct var_switch_measure nll, kld; /* kld is NaN without a reference */
+};
+
+enum { VAR_SWITCH_STRETCHES = 24 };
+
+struct var_switch {
+    struct rt_point from, to;
+};
+
+struct var_switch_result {
+    uint32_t windows;
+    size_t n_stretches;
+    struct var_switch_stretch stretches[VAR_SWITCH_STRETCHES]; /* 0, 1, 2-3, 4-7, 8-15, ... */
+    struct var_switch_stretch all;
+};
+
+/* What a switch at token `at` of every window does to the rest of the window. Windows as for
+ * var_eval; all switches share one run of the reference. ERT_E_RANGE if `at` leaves nothing to
+ * score. Fills results[n]. */
+int var_eval_switches(const struct rt_pack *pack, struct rt_team *team,
+                      const struct var_eval_config *config, uint32_t at,
+                      const struct var_switch *switches, size_t n,
+                      struct var_switch_result *results, struct ert_error *err);
+
 /* Reads a schedule file: lines "TOKEN POINT", '#' comments, or the journal of a run (its switch
  * lines). var_schedule_release frees the entries. */
 int var_schedule_read(const char *path, const struct rt_pack *pack, struct var_schedule *schedule,

@@ -1,0 +1,164 @@
+/* What a switch does to the text after it: loss by position against either point all along. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "variants/text_windows.h"
+
+/* The three courses of one switch. */
+enum course { FROM, TO, SWITCHED, N_COURSES };
+
+struct study {
+    struct var_windows windows;
+    uint32_t at;
+    bool compared;
+    struct var_schedule_entry (*entries)[N_COURSES][2]; /* [n switches] */
+    struct var_measured *measured;                      /* [n switches][N_COURSES] */
+};
+
+typedef double (*score_column)(const struct var_score *score);
+
+static double nll_of(const struct var_score *score)
+{
+    return (double)score->nll;
+}
+
+static double kld_of(const struct var_score *score)
+{
+    return (double)score->kld;
+}
+
+/* ---- means over windows -------------------------------------------------------------------- */
+
+/* Positions first .. last of every window of one course, or its difference to another's. */
+struct stretch {
+    const struct var_windows *windows;
+    const struct var_score *scores, *minus; /* minus may be NULL */
+    score_column column;
+    uint32_t first, last;
+};
+
+static double mean_of_window(const struct stretch *s, uint32_t window)
+{
+    size_t begin = (size_t)window * var_windows_scored(s->windows);
+    double sum = 0;
+    for (size_t i = begin + s->first; i <= begin + s->last; i++)
+        sum += s->column(&s->scores[i]) - (s->minus ? s->column(&s->minus[i]) : 0);
+    return sum / (s->last - s->first + 1);
+}
+
+static struct var_mean mean_of(const struct stretch *s)
+{
+    double n = s->windows->n, sum = 0, squares = 0;
+    for (uint32_t w = 0; w < s->windows->n; w++)
+        sum += mean_of_window(s, w);
+    for (uint32_t w = 0; w < s->windows->n; w++) {
+        double off = mean_of_window(s, w) - sum / n;
+        squares += off * off;
+    }
+    return (struct var_mean){sum / n, n > 1 ? sqrt(squares / (n - 1) / n) : NAN};
+}
+
+static struct var_switch_measure measure_stretch(const struct study *study,
+                                                 const struct var_measured *courses,
+                                                 score_column column, uint32_t first, uint32_t last)
+{
+    const struct var_score *from = courses[FROM].scores, *to = courses[TO].scores,
+                           *switched = courses[SWITCHED].scores;
+    const struct var_windows *w = &study->windows;
+    return (struct var_switch_measure){
+        .from = mean_of(&(struct stretch){w, from, NULL, column, first, last}),
+        .to = mean_of(&(struct stretch){w, to, NULL, column, first, last}),
+        .switched = mean_of(&(struct stretch){w, switched, NULL, column, first, last}),
+        .over_to = mean_of(&(struct stretch){w, switched, to, column, first, last}),
+        .over_from = mean_of(&(struct stretch){w, switched, from, column, first, last}),
+    };
+}
+
+static struct var_switch_stretch summarise_stretch(const struct study *study,
+                                                   const struct var_measured *courses,
+                                                   uint32_t first, uint32_t last)
+{
+    const struct var_mean none = {NAN, NAN};
+    struct var_switch_stretch s = {.first = first, .last = last};
+    s.nll = measure_stretch(study, courses, nll_of, first, last);
+    s.kld = study->compared ? measure_stretch(study, courses, kld_of, first, last)
+                            : (struct var_switch_measure){none, none, none, none, none};
+    return s;
+}
+
+static void summarise(const struct study *study, size_t i, struct var_switch_result *result)
+{
+    const struct var_measured *courses = &study->measured[i * N_COURSES];
+    uint32_t n = var_windows_scored(&study->windows);
+    *result = (struct var_switch_result){.windows = study->windows.n};
+    for (uint32_t first = 0; first < n && result->n_stretches < VAR_SWITCH_STRETCHES;) {
+        uint32_t after = first ? 2 * first : 1;
+        after = after < n ? after : n;
+        result->stretches[result->n_stretches++] =
+            summarise_stretch(study, courses, first, after - 1);
+        first = after;
+    }
+    result->all = summarise_stretch(study, courses, 0, n - 1);
+}
+
+/* ---- the courses --------------------------------------------------------------------------- */
+
+static void lay_courses(struct study *study, const struct rt_pack *pack,
+                        const struct var_switch *switches, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct var_schedule_entry(*e)[2] = study->entries[i];
+        e[FROM][0].point = e[SWITCHED][0].point = switches[i].from;
+        e[TO][0].point = e[SWITCHED][1].point = switches[i].to;
+        e[SWITCHED][1].token = study->at;
+        for (enum course c = 0; c < N_COURSES; c++)
+            study->measured[i * N_COURSES + c] =
+                (struct var_measured){pack, {e[c], c == SWITCHED ? 2 : 1}, NULL};
+    }
+}
+
+static int run(struct study *study, struct rt_team *team, const struct var_eval_config *config,
+               size_t n, struct ert_error *err)
+{
+    struct var_windows *w = &study->windows;
+    for (size_t i = 0; i < n * N_COURSES; i++) {
+        int rc = var_check_schedule(&study->measured[i].schedule, err);
+        if (rc)
+            return rc;
+    }
+    if (study->at >= w->length - 1)
+        return ert_fail(err, ERT_E_RANGE,
+                        "a switch at token %u of a window of %u leaves nothing to score; 1 to %u "
+                        "do",
+                        study->at, w->length, w->length - 2);
+    w->first = study->at;
+    return var_measure_windows(config, w, study->measured, n * N_COURSES, team, err);
+}
+
+int var_eval_switches(const struct rt_pack *pack, struct rt_team *team,
+                      const struct var_eval_config *config, uint32_t at,
+                      const struct var_switch *switches, size_t n,
+                      struct var_switch_result *results, struct ert_error *err)
+{
+    struct study study = {.at = at, .compared = config->reference != NULL};
+    int32_t *ids = NULL;
+    int rc = var_text_windows(pack, config, &study.windows, &ids, err);
+    if (!rc) {
+        study.entries = calloc(n, sizeof *study.entries);
+        study.measured = calloc(n * N_COURSES, sizeof *study.measured);
+        if (!study.entries || !study.measured)
+            rc = ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu switches", n);
+    }
+    if (!rc) {
+        lay_courses(&study, pack, switches, n);
+        rc = run(&study, team, config, n, err);
+    }
+    for (size_t i = 0; i < n && !rc; i++)
+        summarise(&study, i, &results[i]);
+    for (size_t i = 0; i < n * N_COURSES && study.measured; i++)
+        free(study.measured[i].scores);
+    free(study.measured);
+    free(study.entries);
+    free(ids);
+    return rc;
+}
