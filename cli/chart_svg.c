@@ -252,6 +252,7 @@ int chart_write_svg(const struct chart *chart, const char *path, struct ert_erro
 {
     struct drawing d = {.chart = chart, .top = TOP + LEGEND_ROW * (double)legend_rows(chart)};
     struct ert_output out;
+    d.bottom = d.top + PLANE;
     if (!chart_scales(chart, 8, 10, &d.x, &d.y))
         return ert_fail(err, ERT_E_MISSING, "%s: there is no point to plot", path);
     int rc = ert_output_open(&out, path, err);
