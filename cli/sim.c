@@ -45,6 +45,8 @@ static int deliver(const struct simulation *s, const struct sim_result *result)
         status = print_result(result, text, s->json);
     if (!rc && s->golden)
         rc = sim_check_golden(result, s->golden, &err);
+    if (!rc)
+        rc = sim_check_guarantees(result, &err);
     free(text);
     return rc ? cli_fail_error(&err) : status;
 }

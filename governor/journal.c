@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,15 +154,10 @@ void gov_journal_event(struct gov_journal *j, double t_s, const char *what)
     put(j, "}\n");
 }
 
-void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, double t_s,
-                        const struct gov_switch_event *event, const struct dev_reading *readings)
+/* Values by sensor as validated, null where there is none. */
+static void put_readings(struct gov_journal *j, const struct pol_policy *policy,
+                         const struct dev_reading *readings)
 {
-    put(j, "{\"type\":\"switch\",\"token\":%" PRIu64 ",\"t_s\":%.6f", event->token, t_s);
-    put_member(j, "from", event->from);
-    put_member(j, "to", event->to);
-    put(j, ",\"state\":%u", event->state);
-    put_member(j, "trip", event->trip[0] ? event->trip : NULL);
-    put_member(j, "reason", event->reason);
     put(j, ",\"readings\":{");
     for (size_t i = 0; i < policy->n_sensors; i++) {
         put(j, i ? "," : "");
@@ -171,7 +167,37 @@ void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, 
         else
             put(j, ":null");
     }
-    put(j, "},\"cost_ns\":%" PRIu64 "}\n", event->cost_ns);
+    put(j, "}");
+}
+
+void gov_journal_guarantee(struct gov_journal *j, const struct pol_policy *policy, double t_s,
+                           unsigned i, const struct pol_guarantee_status *status, unsigned state,
+                           const struct dev_reading *readings)
+{
+    put(j, "{\"type\":\"guarantee\",\"t_s\":%.6f", t_s);
+    put_member(j, "text", policy->guarantees[i]);
+    put_member(j, "verdict", pol_verdict_name(status->verdict));
+    /* A window may be known to be broken before it is known how far. */
+    if (isfinite(status->upper) && status->upper <= 0)
+        put(j, ",\"robustness\":%.17g", status->upper);
+    else
+        put(j, ",\"robustness\":null");
+    put(j, ",\"state\":%u", state);
+    put_readings(j, policy, readings);
+    put(j, "}\n");
+}
+
+void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, double t_s,
+                        const struct gov_switch_event *event, const struct dev_reading *readings)
+{
+    put(j, "{\"type\":\"switch\",\"token\":%" PRIu64 ",\"t_s\":%.6f", event->token, t_s);
+    put_member(j, "from", event->from);
+    put_member(j, "to", event->to);
+    put(j, ",\"state\":%u", event->state);
+    put_member(j, "trip", event->trip[0] ? event->trip : NULL);
+    put_member(j, "reason", event->reason);
+    put_readings(j, policy, readings);
+    put(j, ",\"cost_ns\":%" PRIu64 "}\n", event->cost_ns);
 }
 
 /* ---- open and close ------------------------------------------------------------------------- */

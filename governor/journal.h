@@ -29,6 +29,10 @@ void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, 
                         const struct gov_switch_event *event, const struct dev_reading *readings);
 /* Something that made a decision come early or late, in words. */
 void gov_journal_event(struct gov_journal *j, double t_s, const char *what);
+/* Guarantee number i is false from now on. */
+void gov_journal_guarantee(struct gov_journal *j, const struct pol_policy *policy, double t_s,
+                           unsigned i, const struct pol_guarantee_status *status, unsigned state,
+                           const struct dev_reading *readings);
 /* Hands the lines to the kernel. */
 void gov_journal_flush(struct gov_journal *j);
 /* Flushes and releases; the error is the failure that ended journaling, if one did. */

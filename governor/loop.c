@@ -40,6 +40,7 @@ struct gov_governor {
     /* Of the thread. */
     struct sensor sensors[POL_MAX_SENSORS];
     struct pol_state state;
+    struct pol_monitor *monitor;
     bool releasing; /* the actuator knows that memory is short */
     struct gov_journal journal;
     uint64_t start_real_ns, probe_at_ns, decision_ns, decision_real_ns;
@@ -184,12 +185,30 @@ static double decision_seconds(const struct gov_governor *g, uint64_t real_ns)
     return t_s > 0 ? t_s : 0;
 }
 
+static void validated_readings(const struct gov_governor *g, struct dev_reading *readings)
+{
+    for (size_t i = 0; i < g->policy.n_sensors; i++)
+        readings[i] = pol_validated(&g->policy, &g->state, (unsigned)i);
+}
+
+/* Guarantees that are false from this decision on, with the readings that broke them. */
+static void watch_guarantees(struct gov_governor *g)
+{
+    struct dev_reading readings[POL_MAX_SENSORS];
+    uint32_t broken = pol_monitor_step(g->monitor, &g->state);
+    if (broken)
+        validated_readings(g, readings);
+    for (unsigned i = 0; broken >> i; i++)
+        if (broken >> i & 1)
+            gov_journal_guarantee(&g->journal, &g->policy, seconds_since_start(g->decision_ns), i,
+                                  pol_monitor_status(g->monitor, i), g->state.state, readings);
+}
+
 static void journal_switches(struct gov_governor *g)
 {
     struct gov_switch_event event;
     struct dev_reading readings[POL_MAX_SENSORS];
-    for (size_t i = 0; i < g->policy.n_sensors; i++)
-        readings[i] = pol_validated(&g->policy, &g->state, (unsigned)i);
+    validated_readings(g, readings);
     while (gov_ring_take(&g->ring, &event)) {
         gov_journal_switch(&g->journal, &g->policy, decision_seconds(g, event.time_ns), &event,
                            readings);
@@ -216,6 +235,7 @@ static void decide_once(struct gov_governor *g)
     if (decision.changed)
         gov_journal_decision(&g->journal, &g->policy, seconds_since_start(g->decision_ns),
                              &decision);
+    watch_guarantees(g);
     publish_status(g, &decision);
     if (g->actuator.beat)
         g->actuator.beat(g->actuator.ctx, ert_now_ns() + POLLS_UNTIL_DEAD * longest_wait(g));
@@ -386,6 +406,7 @@ static void governor_free(struct gov_governor *g)
         free(g->sensors[i].sources);
     }
     gov_events_close(&g->events);
+    pol_monitor_free(g->monitor);
     dev_trace_free(g->trace);
     free(g->root);
     if (g->c_locale)
@@ -425,6 +446,8 @@ int gov_start(struct gov_governor **governor, const struct gov_config *config,
     pol_state_init(&g->state, &g->policy);
     g->c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     int rc = g->c_locale ? set_rhythm(g, config, err) : ert_fail(err, ERT_E_NOMEM, "no memory");
+    if (!rc)
+        rc = pol_monitor_create(&g->monitor, &g->policy, err);
     if (!rc)
         rc = open_machine(g, &config->sources, err);
     if (!rc)

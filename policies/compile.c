@@ -1,4 +1,5 @@
 #include "policies/file.h"
+#include "policies/stl_run.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,26 @@ static int compile_trip(struct compile *c, const struct pol_trip_entry *entry)
     return 0;
 }
 
+/* ---- guarantees ---------------------------------------------------------------------------- */
+
+static int compile_guarantee(struct compile *c, const struct pol_guarantee_entry *entry)
+{
+    struct pol_policy *p = c->policy;
+    struct stl_formula formula;
+    struct ert_error why;
+    size_t at, bytes;
+    int sensor, rc = stl_parse(&formula, entry->text, &at, &why);
+    if (!rc)
+        rc = stl_run_size(&formula, p->poll_s, &bytes, &why);
+    if (rc)
+        return FAIL_AT(entry->where, c->err, why.code, "guarantee '%s': %s", entry->text, why.text);
+    for (size_t i = 0; !rc && i < formula.n_signals; i++)
+        if (formula.signals[i].signal)
+            rc = want_sensor(c, formula.signals[i].name, entry->where, &sensor);
+    memcpy(p->guarantees[p->n_guarantees++], entry->text, sizeof entry->text);
+    return rc;
+}
+
 /* ---- ladder -------------------------------------------------------------------------------- */
 
 static int compile_ladder(struct compile *c, const struct pol_point *auto_ladder, size_t n_auto)
@@ -227,6 +248,8 @@ static int compile_entry(struct compile *c, const struct pol_point *auto_ladder,
         rc = want_discharging(c);
     if (!rc)
         rc = compile_missing(c);
+    for (size_t i = 0; !rc && i < c->entry->n_guarantees; i++)
+        rc = compile_guarantee(c, &c->entry->guarantees[i]);
     return rc ? rc : compile_failsafe(c);
 }
 

@@ -45,6 +45,11 @@ struct pol_entry {
     double poll_s, dwell_down_s, dwell_up_s;
     struct pol_trip_entry trips[POL_MAX_TRIPS];
     struct pol_missing missing[POL_MAX_SENSORS];
+    size_t n_guarantees;
+    struct pol_guarantee_entry {
+        char text[POL_FORMULA];
+        struct pol_where where;
+    } guarantees[POL_MAX_GUARANTEES];
     char failsafe[POL_NAME]; /* "" = the worst rung that still generates */
     struct pol_where failsafe_where;
 };

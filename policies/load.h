@@ -44,7 +44,8 @@ int pol_read_sensor(struct load *l, const yaml_node_t *key, const yaml_node_t *v
 int pol_read_ladder(struct load *l, const yaml_node_t *key, const yaml_node_t *value);
 int pol_read_policy(struct load *l, const yaml_node_t *key, const yaml_node_t *value);
 
-/* The trips: of a policy. */
+/* The trips: and guarantees: of a policy. */
 int pol_read_trips(struct load *l, const yaml_node_t *node, struct pol_entry *policy);
+int pol_read_guarantees(struct load *l, const yaml_node_t *node, struct pol_entry *policy);
 
 #endif

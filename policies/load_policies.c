@@ -83,14 +83,14 @@ static int read_ladder_name(struct load *l, const yaml_node_t *node, struct pol_
 
 /* The keys of a policy and who reads each; in the order of keys. */
 static const struct yaml_key policy_keys[] = {
-    {"aliases", false, false},  {"ladder", true, false}, {"poll", false, false},
-    {"trips", false, false},    {"dwell", false, false}, {"on-missing", false, false},
-    {"failsafe", false, false}, {"power", false, true},  {"guarantees", false, true},
+    {"aliases", false, false},    {"ladder", true, false},    {"poll", false, false},
+    {"trips", false, false},      {"dwell", false, false},    {"on-missing", false, false},
+    {"guarantees", false, false}, {"failsafe", false, false}, {"power", false, true},
 };
 enum { N_POLICY_KEYS = sizeof policy_keys / sizeof *policy_keys };
 static int (*const policy_readers[])(struct load *, const yaml_node_t *, struct pol_entry *) = {
-    read_aliases, read_ladder_name, read_poll,     pol_read_trips,
-    read_dwell,   read_on_missing,  read_failsafe,
+    read_aliases, read_ladder_name, read_poll,           pol_read_trips,
+    read_dwell,   read_on_missing,  pol_read_guarantees, read_failsafe,
 };
 
 int pol_read_policy(struct load *l, const yaml_node_t *key, const yaml_node_t *value)

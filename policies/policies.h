@@ -13,6 +13,8 @@ enum {
     POL_MAX_STATES = 32,
     POL_MAX_SOURCES = 8,
     POL_REASON = 160,
+    POL_MAX_GUARANTEES = 16,
+    POL_FORMULA = 256,
 };
 
 /* A rung of a ladder as the file has it; engine/ resolves it against a pack. */
@@ -25,7 +27,8 @@ struct pol_point {
     bool pause;
 };
 
-/* A sensor that the policy's trips name, and where its value comes from, in order of preference. */
+/* A sensor that the policy's trips or guarantees name, and where its value comes from, in order of
+ * preference. */
 struct pol_sensor {
     char name[DEV_NAME];
     const struct dev_signal *signal;
@@ -59,13 +62,14 @@ struct pol_trip {
 struct pol_policy {
     char name[POL_NAME];
     double poll_s, dwell_down_s, dwell_up_s;
-    size_t n_states, n_sensors, n_trips;
+    size_t n_states, n_sensors, n_trips, n_guarantees;
     struct pol_point states[POL_MAX_STATES]; /* the ladder, 0 = best */
     struct pol_sensor sensors[POL_MAX_SENSORS];
     struct pol_trip trips[POL_MAX_TRIPS];
     int discharging_sensor; /* index of battery.discharging, -1 = no trip asks for it */
     int power_sensor;  /* index of battery.power, whose sign tells when the former has no value */
     unsigned failsafe; /* state */
+    char guarantees[POL_MAX_GUARANTEES][POL_FORMULA]; /* what must hold, in Signal Temporal Logic */
 };
 
 /* ---- loading ------------------------------------------------------------------------------- */
@@ -131,6 +135,42 @@ struct pol_decision {
  * as equal to the last. */
 void pol_decide(const struct pol_policy *policy, struct pol_state *state, uint64_t now_ns,
                 const struct dev_reading *raw, struct pol_decision *decision);
+/* ---- guarantees ---------------------------------------------------------------------------- */
+
+/* Watches a policy's guarantees. Signals hold their last accepted value from one decision to the
+ * next; a guarantee is about the time from the first decision on at which each of its sensors has
+ * had one. */
+struct pol_monitor;
+
+enum pol_verdict { POL_UNDECIDED, POL_TRUE, POL_FALSE };
+const char *pol_verdict_name(enum pol_verdict verdict);
+
+struct pol_guarantee_status {
+    enum pol_verdict verdict;
+    bool started, decided; /* decided: whatever comes, the verdict stays */
+    uint64_t since_ns, decided_ns;
+    /* Robustness: how far the values may move before the verdict changes, below 0 if it is false;
+     * what it can still become. Equal once it is known; infinite where no value counts. */
+    double lower, upper;
+    int waits_for;     /* a sensor without any value so far, -1 = none */
+    unsigned restarts; /* times that too many decisions at once made the watch begin anew */
+};
+
+/* The caller frees *monitor; the policy must outlive it. */
+int pol_monitor_create(struct pol_monitor **monitor, const struct pol_policy *policy,
+                       struct ert_error *err);
+void pol_monitor_free(struct pol_monitor *monitor);
+/* After each decision. Bit i is set if guarantee i is false from this decision on. O(1) amortized;
+ * allocates nothing. */
+uint32_t pol_monitor_step(struct pol_monitor *monitor, const struct pol_state *state);
+/* The end of the run: its last values count as holding forever, so that no verdict stays open but
+ * of guarantees that never started. Bits as above. */
+uint32_t pol_monitor_finish(struct pol_monitor *monitor);
+/* NULL past the last guarantee; the monitor's. */
+const struct pol_guarantee_status *pol_monitor_status(const struct pol_monitor *monitor, size_t i);
+
+/* ---- readings ------------------------------------------------------------------------------ */
+
 /* The reading as the last decision judged it (value or reason). */
 struct dev_reading pol_validated(const struct pol_policy *policy, const struct pol_state *state,
                                  unsigned sensor);

@@ -113,6 +113,16 @@ static void show_missing(FILE *f, const struct pol_policy *policy)
     }
 }
 
+static void show_guarantees(FILE *f, const struct pol_policy *policy)
+{
+    fputs(policy->n_guarantees ? "    guarantees:\n" : "", f);
+    for (size_t i = 0; i < policy->n_guarantees; i++) {
+        fputs("      - ", f);
+        show_text(f, policy->guarantees[i]);
+        fputc('\n', f);
+    }
+}
+
 static void show_policy(FILE *f, const struct pol_policy *policy)
 {
     fputs("policies:\n  ", f);
@@ -130,6 +140,7 @@ static void show_policy(FILE *f, const struct pol_policy *policy)
     show_quantity(f, policy->dwell_up_s, ERT_UNIT_SECOND);
     fputs("}\n", f);
     show_missing(f, policy);
+    show_guarantees(f, policy);
     fputs("    failsafe: ", f);
     show_text(f, policy->states[policy->failsafe].name);
     fputc('\n', f);

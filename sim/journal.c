@@ -50,10 +50,10 @@ static int take_start(struct replay *r, const json_t *line)
     int rc = compile(r, policy, yaml);
     if (rc)
         return rc;
-    sim_run_init(&r->run, r->path, r->policy, r->result);
+    rc = sim_run_init(&r->run, r->path, r->policy, r->result, r->err);
     for (size_t i = 0; i < r->policy->n_sensors; i++)
         r->raw[i] = (struct dev_reading){.why = DEV_NO_SOURCE};
-    return 0;
+    return rc;
 }
 
 static bool is_time(const json_t *value)
@@ -182,7 +182,7 @@ int sim_replay_journal(const char *journal_path, struct sim_result *result, stru
                   : ert_fail(err, ERT_E_IO, "%s: cannot open: %s", journal_path, strerror(errno));
     if (file)
         fclose(file);
-    if (!rc)
+    if (r->run.result)
         sim_run_finish(&r->run, r->run.last_ns);
     free(r->policy);
     free(r);

@@ -57,14 +57,15 @@ static void note_readings(struct sim_run *run)
     }
 }
 
-void sim_run_init(struct sim_run *run, const char *trace, const struct pol_policy *policy,
-                  struct sim_result *result)
+int sim_run_init(struct sim_run *run, const char *trace, const struct pol_policy *policy,
+                 struct sim_result *result, struct ert_error *err)
 {
     memset(run, 0, sizeof *run);
     run->policy = policy;
     run->result = result;
     pol_state_init(&run->state, policy);
     describe(result, trace, policy);
+    return pol_monitor_create(&run->monitor, policy, err);
 }
 
 int sim_run_decide(struct sim_run *run, uint64_t now_ns, const struct dev_reading *raw,
@@ -77,9 +78,30 @@ int sim_run_decide(struct sim_run *run, uint64_t now_ns, const struct dev_readin
         run->in_state_ns[run->state.state] += now_ns - run->last_ns;
     run->last_ns = now_ns > run->last_ns ? now_ns : run->last_ns;
     pol_decide(run->policy, &run->state, now_ns, raw, decision);
+    pol_monitor_step(run->monitor, &run->state);
     r->decisions++;
     note_readings(run);
     return decision->changed ? add_change(run, run->last_ns, decision, err) : 0;
+}
+
+static void note_guarantees(struct sim_run *run)
+{
+    struct sim_result *r = run->result;
+    pol_monitor_finish(run->monitor);
+    r->n_guarantees = run->policy->n_guarantees;
+    for (size_t i = 0; i < r->n_guarantees; i++) {
+        const struct pol_guarantee_status *status = pol_monitor_status(run->monitor, i);
+        struct sim_guarantee *g = &r->guarantees[i];
+        memcpy(g->text, run->policy->guarantees[i], sizeof g->text);
+        g->verdict = status->verdict;
+        g->decided = status->decided;
+        if (g->decided)
+            g->decided_s = (double)(status->decided_ns - run->begin_ns) * 1e-9;
+        g->robustness = status->started ? status->lower : NAN;
+        g->restarts = status->restarts;
+        if (status->waits_for >= 0)
+            memcpy(g->waits_for, run->policy->sensors[status->waits_for].name, sizeof g->waits_for);
+    }
 }
 
 void sim_run_finish(struct sim_run *run, uint64_t end_ns)
@@ -89,6 +111,10 @@ void sim_run_finish(struct sim_run *run, uint64_t end_ns)
         run->in_state_ns[run->state.state] += end_ns - run->last_ns;
         run->last_ns = end_ns;
     }
+    if (run->monitor)
+        note_guarantees(run);
+    pol_monitor_free(run->monitor);
+    run->monitor = NULL;
     r->duration_s = (double)(run->last_ns - run->begin_ns) * 1e-9;
     for (size_t i = 0; i < r->n_states; i++)
         r->time_in_state_ms[i] = (run->in_state_ns[i] + 500000) / 1000000;
@@ -103,10 +129,10 @@ int sim_replay(const struct dev_trace *trace, const struct pol_policy *policy,
     struct pol_decision decision;
     int columns[POL_MAX_SENSORS], rc = 0;
     double duration_s = dev_trace_duration_s(trace);
-    sim_run_init(&run, trace->path, policy, result);
+    rc = sim_run_init(&run, trace->path, policy, result, err);
     if (!(duration_s / policy->poll_s < MAX_DECISIONS))
-        return ert_fail(err, ERT_E_RANGE, "%s: %g s at a poll of %g s are more than %d decisions",
-                        trace->path, duration_s, policy->poll_s, MAX_DECISIONS);
+        rc = ert_fail(err, ERT_E_RANGE, "%s: %g s at a poll of %g s are more than %d decisions",
+                      trace->path, duration_s, policy->poll_s, MAX_DECISIONS);
     for (size_t i = 0; i < policy->n_sensors; i++)
         columns[i] = dev_trace_column(trace, policy->sensors[i].name);
     uint64_t poll_ns = (uint64_t)llround(policy->poll_s * 1e9);

@@ -23,6 +23,16 @@ struct sim_result {
         uint64_t missing;     /* decisions without a value */
         enum dev_absence why; /* the last reason */
     } sensors[POL_MAX_SENSORS];
+    size_t n_guarantees;
+    struct sim_guarantee {
+        char text[POL_FORMULA];
+        enum pol_verdict verdict;
+        bool decided;             /* by what was read; else by the last values going on */
+        double decided_s;         /* when, from the first decision on */
+        double robustness;        /* NaN if the guarantee never started, for want of a reading */
+        char waits_for[DEV_NAME]; /* of which sensor; else "" */
+        unsigned restarts;        /* as in struct pol_guarantee_status */
+    } guarantees[POL_MAX_GUARANTEES];
     struct sim_change { /* every change of state, in order; the caller frees */
         double time_s;
         unsigned from, to;
@@ -42,6 +52,8 @@ void sim_result_release(struct sim_result *result);
 /* The text summary (also the golden format): stable, a diff a person can read. Caller frees. */
 int sim_summary_text(const struct sim_result *result, char **text, struct ert_error *err);
 json_t *sim_summary_json(const struct sim_result *result); /* NULL if out of memory */
+/* ERT_E_CHECK, with the first of them, if a guarantee is false. */
+int sim_check_guarantees(const struct sim_result *result, struct ert_error *err);
 /* ERT_E_CHECK with the first differing line if the summary is not byte for byte the golden file's.
  */
 int sim_check_golden(const struct sim_result *result, const char *golden_path,

@@ -32,6 +32,21 @@ static void write_sensor(FILE *f, const struct sim_result *r, const struct sim_p
     fputc('\n', f);
 }
 
+/* "  false at 12.500 s  robustness -3.1  always (temp.cpu < 95C)" */
+static void write_guarantee(FILE *f, const struct sim_guarantee *g)
+{
+    fprintf(f, "  %s", pol_verdict_name(g->verdict));
+    if (g->decided)
+        fprintf(f, " at %.3f s", g->decided_s);
+    if (isnan(g->robustness))
+        fprintf(f, "\tno reading of %s", *g->waits_for ? g->waits_for : "anything");
+    else
+        fprintf(f, "\trobustness %.6g", g->robustness);
+    if (g->restarts)
+        fprintf(f, "\twatched anew %u times", g->restarts);
+    fprintf(f, "\t%s\n", g->text);
+}
+
 static void write_summary(FILE *f, const struct sim_result *r)
 {
     fprintf(f, "trace\t%s\npolicy\t%s\nduration_s\t%.3f\ndecisions\t%llu\ntotal_trans\t%llu\n",
@@ -47,6 +62,10 @@ static void write_summary(FILE *f, const struct sim_result *r)
     fputs("sensors\n", f);
     for (size_t i = 0; i < r->n_sensors; i++)
         write_sensor(f, r, &r->sensors[i]);
+    if (r->n_guarantees)
+        fputs("guarantees\n", f);
+    for (size_t i = 0; i < r->n_guarantees; i++)
+        write_guarantee(f, &r->guarantees[i]);
     fputs("changes\n", f);
     for (uint64_t i = 0; i < r->total_trans; i++)
         fprintf(f, "  %.3f s\t%s -> %s\t%s\n", r->changes[i].time_s, r->states[r->changes[i].from],
@@ -74,10 +93,10 @@ static json_t *number(uint64_t n)
     return json_integer((json_int_t)n);
 }
 
-/* NaN is null in JSON. */
+/* What JSON has no number for is null. */
 static json_t *value(double v)
 {
-    return isnan(v) ? json_null() : json_real(v);
+    return !isfinite(v) ? json_null() : json_real(v);
 }
 
 static json_t *states_json(const struct sim_result *r)
@@ -129,14 +148,39 @@ static json_t *changes_json(const struct sim_result *r)
     return list;
 }
 
+static json_t *guarantees_json(const struct sim_result *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->n_guarantees; i++) {
+        const struct sim_guarantee *g = &r->guarantees[i];
+        json_array_append_new(list, json_pack("{s:s,s:o,s:s,s:o,s:s?}", "text", g->text,
+                                              "robustness", value(g->robustness), "verdict",
+                                              pol_verdict_name(g->verdict), "decided_s",
+                                              g->decided ? json_real(g->decided_s) : json_null(),
+                                              "waits_for", *g->waits_for ? g->waits_for : NULL));
+    }
+    return list;
+}
+
 json_t *sim_summary_json(const struct sim_result *r)
 {
-    return json_pack("{s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "trace", r->trace, "policy",
+    return json_pack("{s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "trace", r->trace, "policy",
                      r->policy, "duration_s", r->duration_s, "decisions", number(r->decisions),
                      "total_trans", number(r->total_trans), "states", states_json(r),
                      "time_in_state_ms", counts_json(r->time_in_state_ms, r->n_states),
-                     "trans_table", table_json(r), "peak", peaks_json(r), "changes",
-                     changes_json(r));
+                     "trans_table", table_json(r), "peak", peaks_json(r), "guarantees",
+                     guarantees_json(r), "changes", changes_json(r));
+}
+
+int sim_check_guarantees(const struct sim_result *result, struct ert_error *err)
+{
+    for (size_t i = 0; i < result->n_guarantees; i++) {
+        const struct sim_guarantee *g = &result->guarantees[i];
+        if (g->verdict == POL_FALSE)
+            return ert_fail(err, ERT_E_CHECK, "%s: policy '%s' does not keep its guarantee '%s'",
+                            result->trace, result->policy, g->text);
+    }
+    return 0;
 }
 
 /* Where two texts first differ: *line from 1, and the offset of that line's start in both. */

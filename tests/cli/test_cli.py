@@ -316,6 +316,30 @@ def test_sim_json_golden_and_journal():
     assert got.returncode == 3 and "swung" in got.stderr, got
 
 
+def test_sim_tells_guarantees_and_status_3():
+    text = stage.POLICY + """    guarantees:
+      - always (temp.cpu < 90C)
+      - always (temp.cpu > 70C -> state >= 2)
+      - always (temp.cpu < 75C)
+      - always (temp.skin < 45C)
+"""
+    policy = stage.folder / "promises.yaml"
+    policy.write_text(text)
+    args = ["sim", stage.trace((40, 60, 80)), "-p", "swing", "--policy-file", policy]
+    got = run(*args)
+    assert got.returncode == 3 and "does not keep its guarantee 'always (temp.cpu < 75C)'" in got.stderr, got
+    lines = got.stdout[got.stdout.index("guarantees\n"):].splitlines()[1:5]
+    assert lines == ["  true\trobustness 0\talways (temp.cpu > 70C -> state >= 2)" if i == 1 else line for i, line in enumerate(
+        ["  true\trobustness 10\talways (temp.cpu < 90C)", "", "  false at 0.600 s\trobustness -5\talways (temp.cpu < 75C)",
+         "  undecided\tno reading of temp.skin\talways (temp.skin < 45C)"])], lines
+    one = json.loads(run(*args, "--json").stdout)["guarantees"]
+    assert [g["robustness"] for g in one] == [10.0, 0.0, -5.0, None] and one[2]["decided_s"] == 0.6, one
+    assert one[3] == {"text": "always (temp.skin < 45C)", "robustness": None, "verdict": "undecided", "decided_s": None,
+                      "waits_for": "temp.skin"}
+    policy.write_text(text.replace("temp.cpu < 75C", "temp.cpu < 85C"))
+    assert run(*args).returncode == 0
+
+
 def test_a_live_run_replayed_decides_the_same():
     journal = stage.folder / "journal.jsonl"
     got = run("run", "-m", stage.pack(), *stage.swinging(), "-n", 100, "--raw", "--journal", journal, "abc")

@@ -1,4 +1,4 @@
-/* A policy file: parse, compile every policy, show it, decide a few times. */
+/* A policy file: parse, compile every policy, show it, decide a few times, watch its guarantees. */
 #include "tests/fuzz/fuzz.h"
 
 #include "policies/policies.h"
@@ -7,7 +7,11 @@ static void decide(const struct pol_policy *policy)
 {
     struct pol_state state;
     struct pol_decision decision;
+    struct pol_monitor *monitor;
+    struct ert_error err;
     struct dev_reading raw[POL_MAX_SENSORS];
+    if (pol_monitor_create(&monitor, policy, &err))
+        abort();
     pol_state_init(&state, policy);
     for (uint64_t step = 0; step < 20; step++) {
         uint64_t now_ns = 3600000000000 + step * 700000000;
@@ -16,7 +20,10 @@ static void decide(const struct pol_policy *policy)
         pol_decide(policy, &state, now_ns, raw, &decision);
         if (decision.state >= policy->n_states)
             abort();
+        pol_monitor_step(monitor, &state);
     }
+    pol_monitor_finish(monitor);
+    pol_monitor_free(monitor);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

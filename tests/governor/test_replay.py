@@ -5,7 +5,7 @@ import random
 import subprocess
 
 from tests import tap
-from tests.governor.test_sensors import loop, machine
+from tests.governor.test_sensors import POLICIES, loop, machine
 
 SIMULATE = tap.build / "tests" / "sim" / "drive_replay"
 
@@ -68,6 +68,32 @@ def test_replay_gives_the_simulators_states():
             changes = [[(round(l["t_s"], 6), l["from"], l["to"], l["reason"]) for l in some]
                        for some in (live, expected["changes"])]
             assert changes[0] == changes[1] and len(live) > 20, changes
+
+
+def test_a_broken_guarantee_is_journaled_with_its_readings():
+    """At the decision and with the values at which the simulator finds it broken."""
+    temperatures = [60, 61, 66, 68, 71, 72, 76, 74, 62, 58, 58, 58]
+    guarantees = ["always (temp.cpu < 75C)", "always (temp.cpu > 70C -> always[0:100ms] (temp.cpu > 65C))",
+                  "always (temp.cpu < 125C)", "always (memory.available > 1MB)"]
+    with machine() as m:
+        trace, policies, journal = m.root / "trace.csv", m.root / "policies.yaml", m.root / "journal.jsonl"
+        rows = [f"{i * 0.04:.2f},{t}" for i, t in enumerate(temperatures)]
+        trace.write_text("time_s,temp.cpu_C\n" + "\n".join(rows) + "\n")
+        promises = "  quick:\n    guarantees:\n" + "".join(f"      - {g}\n" for g in guarantees)
+        text = POLICIES.replace("  quick:\n", promises)
+        with loop(m.root, "quick", policies=text, root=m.root, replay=trace, journal=journal, speed=5) as g:
+            g.until(lambda s: s["replay_ended"], "ended", 60)
+            g.stop()
+        broken = lines_of(journal, "guarantee")
+        said = json.loads(simulate("replay", policies, "quick", trace))["guarantees"]
+        assert [g["verdict"] for g in said] == ["false", "false", "true", "undecided"], said
+        assert [g["waits_for"] for g in said] == [None, None, None, "memory.available"], said
+        assert [(b["text"], b["t_s"], b["readings"]["temp.cpu"]) for b in broken] == \
+            [(guarantees[0], 0.24, 76.0), (guarantees[1], 0.32, 62.0)], broken
+        assert [round(g["decided_s"], 6) for g in said[:2]] == [0.24, 0.32]
+        assert broken[0]["robustness"] == -1.0 and broken[0]["verdict"] == "false", broken
+        assert broken[0]["readings"]["memory.available"] is None
+        assert "ok" in simulate("journal", journal)
 
 
 if __name__ == "__main__":

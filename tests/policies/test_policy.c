@@ -125,7 +125,13 @@ static void test_refuses_with_place_and_remedy(void **state)
         {POLICY("    poll: 1ms\n"), ERT_E_RANGE, "expected 0.01s to 3600s"},
         {POLICY("    power: {target: 42C}\n"), ERT_E_UNSUPPORTED,
          "t.yaml:6:5: p: 'power' is not supported yet"},
-        {POLICY("    guarantees: []\n"), ERT_E_UNSUPPORTED, "'guarantees' is not supported yet"},
+        {POLICY("    guarantees: always\n"), ERT_E_FORMAT, "guarantees: expected a list [a, b]"},
+        {POLICY("    guarantees:\n    - always (temp.cpu < 95)\n"), ERT_E_FORMAT,
+         "t.yaml:7:26: '95' has no unit, expected a temperature"},
+        {POLICY("    guarantees:\n    - 'always (tmp.cpu < 95C)'\n"), ERT_E_FORMAT,
+         "t.yaml:7:16: unknown sensor 'tmp.cpu', did you mean 'temp.cpu'?"},
+        {POLICY("    poll: 10ms\n    guarantees:\n    - always once[0:24h] (state > 0)\n"),
+         ERT_E_RANGE, "t.yaml:8:7: guarantee 'always once[0:24h] (state > 0)': its windows need"},
         {POLICY("    failsafe: w4a61\n"), ERT_E_MISSING,
          "no point 'w4a61' in ladder 'l', did you mean 'w4a16'?"},
         {POLICY("    on-missing: {temp.cpu: 2}\n"), ERT_E_FORMAT, "expected 'ignore' or a state"},
@@ -262,6 +268,22 @@ static void test_what_is_shown_compiles_to_the_same(void **state)
                  "           when: discharging}]}}\n",
                  "x: y");
     assert_round_trip(&odd);
+}
+
+static void test_guarantees_bring_their_sensors(void **state)
+{
+    (void)state;
+    struct pol_policy p =
+        compiled(POLICY("    trips: [{name: hot, sensor: temp.cpu, above: 70C, states: 1}]\n"
+                        "    guarantees:\n"
+                        "    - always (temp.cpu > 85C -> eventually[0:5s] (state >= 2))\n"
+                        "    - \"temp.skin < 45C until[0:10s] temp.cpu < 80C\"\n"),
+                 "p");
+    assert_int_equal(p.n_guarantees, 2);
+    assert_string_equal(p.guarantees[1], "temp.skin < 45C until[0:10s] temp.cpu < 80C");
+    assert_int_equal(p.n_sensors, 2);
+    assert_string_equal(p.sensors[1].name, "temp.skin");
+    assert_round_trip(&p);
 }
 
 /* ---- deciding ------------------------------------------------------------------------------ */
@@ -461,6 +483,39 @@ static void test_a_clock_that_falls_counts_as_still(void **state)
     assert_int_equal(step(&b, 40), 0);
 }
 
+/* By what pol_decide accepted, and at the time of the decision that breaks it. */
+static void test_a_guarantee_is_broken_once(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct pol_monitor *monitor;
+    struct ert_error err;
+    const struct pol_guarantee_status *status;
+    start(&b, POLICY("    trips: [{name: t, sensor: temp.cpu, above: 50C, states: 1}]\n"
+                     "    guarantees: [always (temp.cpu < 60C), always (temp.cpu > 55C -> state "
+                     ">= 1), eventually (temp.cpu < 20C)]\n"));
+    assert_int_equal(pol_monitor_create(&monitor, &b.policy, &err), 0);
+    pol_decide(&b.policy, &b.state, b.now_ns, b.raw, &b.decision);
+    assert_int_equal(pol_monitor_step(monitor, &b.state), 0);
+    assert_int_equal(pol_monitor_status(monitor, 0)->waits_for, 0); /* temp.cpu, not there yet */
+    static const double values[] = {40, 58, 200 /* implausible: 58 holds */, 61, 40, 62};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        step(&b, values[i]);
+        assert_int_equal(pol_monitor_step(monitor, &b.state), i == 3 ? 1 : 0);
+        if (i == 3)
+            assert_true(pol_monitor_status(monitor, 0)->decided_ns == b.now_ns);
+    }
+    status = pol_monitor_status(monitor, 0);
+    assert_int_equal(status->verdict, POL_FALSE);
+    assert_true(status->upper == -2);
+    assert_int_equal(pol_monitor_status(monitor, 2)->verdict, POL_UNDECIDED);
+    assert_int_equal(pol_monitor_finish(monitor), 4); /* the one that was still open */
+    assert_int_equal(pol_monitor_status(monitor, 1)->verdict, POL_TRUE);
+    assert_false(pol_monitor_status(monitor, 1)->decided);
+    assert_null(pol_monitor_status(monitor, 3));
+    pol_monitor_free(monitor);
+}
+
 /* The same inputs give the same decision, bit for bit, from a copy of the state, and a shifted
  * clock changes nothing. */
 static void test_a_decision_is_a_pure_function(void **state)
@@ -495,6 +550,8 @@ int main(void)
         cmocka_unit_test(test_auto_ladder),
         cmocka_unit_test(test_later_files_override_by_name),
         cmocka_unit_test(test_what_is_shown_compiles_to_the_same),
+        cmocka_unit_test(test_guarantees_bring_their_sensors),
+        cmocka_unit_test(test_a_guarantee_is_broken_once),
         cmocka_unit_test(test_step_wise_enters_climbs_and_eases),
         cmocka_unit_test(test_the_highest_request_wins),
         cmocka_unit_test(test_for_counts_from_the_first_reading_past_the_trip),
