@@ -16,6 +16,33 @@ static int parser_failed(struct yaml_tree *tree, const yaml_parser_t *parser)
                     parser->context ? parser->context : "");
 }
 
+/* libyaml's scanner takes time quadratic in the depth of nesting: what is deeper than the language
+ * ever is, is refused before it is read whole. A text that is no YAML is left to the loader. */
+static int refuse_deep(struct yaml_tree *tree, const char *text, size_t size)
+{
+    enum { DEEPEST = 32 };
+    yaml_parser_t parser;
+    yaml_event_t event;
+    size_t depth = 0;
+    int rc = 0;
+    if (!yaml_parser_initialize(&parser))
+        return ert_fail(tree->err, ERT_E_NOMEM, "out of memory for %s", tree->name);
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
+    for (bool end = false; !rc && !end && yaml_parser_parse(&parser, &event);) {
+        yaml_event_type_t type = event.type;
+        depth += type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT;
+        depth -= type == YAML_SEQUENCE_END_EVENT || type == YAML_MAPPING_END_EVENT;
+        end = type == YAML_STREAM_END_EVENT;
+        if (depth > DEEPEST)
+            rc = ert_fail(tree->err, ERT_E_RANGE, "%s:%zu:%zu: nested deeper than %d levels",
+                          tree->name, event.start_mark.line + 1, event.start_mark.column + 1,
+                          DEEPEST);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+    return rc;
+}
+
 static int only_document(struct yaml_tree *tree, yaml_parser_t *parser)
 {
     yaml_document_t second;
@@ -34,11 +61,13 @@ int yaml_tree_init(struct yaml_tree *tree, const char *name, const char *text, s
     if (size > YAML_MAX_BYTES)
         return ert_fail(err, ERT_E_RANGE, "%s:1:1: %zu bytes, expected at most %d", name, size,
                         YAML_MAX_BYTES);
+    int rc = refuse_deep(tree, text, size);
+    if (rc)
+        return rc;
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
         return ert_fail(err, ERT_E_NOMEM, "out of memory for %s", name);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
-    int rc = 0;
     if (!yaml_parser_load(&parser, &tree->document)) {
         rc = parser_failed(tree, &parser);
     } else {

@@ -337,6 +337,7 @@ def test_policies_that_try_to_exhaust_memory_or_time():
             paths[-1].write_text(text)
         _, out, _ = drive("policies", *paths)
         assert len(out.splitlines()) == len(bombs) and "ok" not in out.split(), out
+        assert "deep.yaml:2:41: nested deeper than 32 levels" in out, out
 
 
 tap.main()
