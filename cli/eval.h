@@ -21,6 +21,10 @@ json_t *eval_count(double value);
 /* Points, or one schedule, on the text: the table, or {"results": [...]}. Exit status. */
 int eval_text(struct evaluation *e);
 
+/* Points, or one schedule, at files of multiple-choice questions, at most max_questions of each (0
+ * = all): a table a file, or {"questions": [...]}. Exit status. */
+int eval_questions(struct evaluation *e, const struct option_list *files, uint32_t max_questions);
+
 /* Switches "FROM:TO" at token `at` of every window: tables and a chart, or {"switches": [...]};
  * plot (NULL = none) is an SVG file to write. Exit status. */
 int eval_switches(struct evaluation *e, const struct option_list *pairs, uint32_t at,

@@ -57,30 +57,37 @@ static double divergence(const float *ref, double ref_lse, const float *x, doubl
 
 /* The rows of one chunk, shared out among the team. */
 struct score_job {
-    const struct measurement *m;
-    const int32_t *next; /* the token each row should predict */
+    const float *logits, *reference;
+    const int32_t *next;
     struct var_score *scores;
-    uint32_t n;
+    uint32_t n_vocab, n;
 };
 
 static void score_rows(void *ctx, unsigned worker, unsigned workers)
 {
     const struct score_job *job = ctx;
-    uint32_t v = job->m->n_vocab;
+    uint32_t v = job->n_vocab;
     for (uint32_t i = worker; i < job->n; i += workers) {
-        const float *x = job->m->logits + (size_t)i * v;
+        const float *x = job->logits + (size_t)i * v;
         struct var_score *s = &job->scores[i];
         uint32_t top, ref_top;
         double lse = log_sum_exp(x, v, &top);
         *s = (struct var_score){.nll = (float)(lse - (double)x[job->next[i]])};
-        if (!job->m->reference)
+        if (!job->reference)
             continue;
-        const float *ref = job->m->reference_logits + (size_t)i * v;
+        const float *ref = job->reference + (size_t)i * v;
         double ref_lse = log_sum_exp(ref, v, &ref_top);
         s->reference_nll = (float)(ref_lse - (double)ref[job->next[i]]);
         s->kld = (float)divergence(ref, ref_lse, x, lse, v);
         s->agrees = top == ref_top;
     }
+}
+
+void var_score_rows(struct rt_team *team, const float *logits, const float *reference,
+                    uint32_t n_vocab, const int32_t *next, uint32_t n, struct var_score *scores)
+{
+    struct score_job job = {logits, reference, next, scores, n_vocab, n};
+    rt_team_run(team, rt_team_size(team), score_rows, &job);
 }
 
 /* ---- all of them --------------------------------------------------------------------------- */
@@ -96,10 +103,10 @@ static int measure_chunk(const struct measurement *m, uint32_t window, uint32_t 
     if (reference)
         rc = reference->logits(reference->ctx, window, from, to - from, m->reference_logits, err);
     for (size_t i = 0; i < m->n_points && !rc; i++) {
-        struct score_job job = {m, ids + from + 1, m->points[i].scores + at, to - from};
         rc = var_lane_read(&m->lanes[i], ids, from, to, m->logits, err);
         if (!rc)
-            rt_team_run(m->team, rt_team_size(m->team), score_rows, &job);
+            var_score_rows(m->team, m->logits, reference ? m->reference_logits : NULL, m->n_vocab,
+                           ids + from + 1, to - from, m->points[i].scores + at);
     }
     return rc;
 }

@@ -39,6 +39,11 @@ struct var_score {
     bool agrees;         /* the likeliest token is the reference's */
 };
 
+/* Scores n rows of logits [n][n_vocab], each on the token that should come next; reference (NULL =
+ * none) has rows of the same positions. */
+void var_score_rows(struct rt_team *team, const float *logits, const float *reference,
+                    uint32_t n_vocab, const int32_t *next, uint32_t n, struct var_score *scores);
+
 /* A point, or a schedule of points through every window, to be measured. */
 struct var_measured {
     const struct rt_pack *pack;
@@ -46,6 +51,9 @@ struct var_measured {
     struct var_score
         *scores; /* filled: [windows->n][scored]; the caller frees it, on failure too */
 };
+
+/* ERT_E_USAGE for a schedule that does not begin at 0, does not rise or pauses. */
+int var_check_schedule(const struct var_schedule *schedule, struct ert_error *err);
 
 /* Fills points[i].scores. Each chunk of the text goes through the reference (NULL = none) once and
  * through every point; all have the same vocabulary. */

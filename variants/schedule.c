@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "variants/variants.h"
+#include "variants/measure.h"
 
 enum { MAX_BYTES = 64 << 20 };
 
@@ -135,4 +135,19 @@ void var_schedule_release(struct var_schedule *schedule)
 {
     free(schedule->entries);
     *schedule = (struct var_schedule){0};
+}
+
+int var_check_schedule(const struct var_schedule *s, struct ert_error *err)
+{
+    if (s->n == 0 || s->entries[0].token != 0)
+        return ert_fail(err, ERT_E_USAGE, "a schedule needs a point for token 0");
+    for (size_t i = 0; i < s->n; i++) {
+        if (i > 0 && s->entries[i].token <= s->entries[i - 1].token)
+            return ert_fail(err, ERT_E_USAGE, "schedule entry %zu: token %u does not come after %u",
+                            i + 1, s->entries[i].token, s->entries[i - 1].token);
+        if (s->entries[i].point.pause)
+            return ert_fail(err, ERT_E_USAGE, "schedule entry %zu: 'pause' computes nothing",
+                            i + 1);
+    }
+    return 0;
 }

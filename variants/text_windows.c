@@ -4,21 +4,6 @@
 
 enum { WINDOW = 512, MIN_WINDOW = 4 };
 
-int var_check_schedule(const struct var_schedule *s, struct ert_error *err)
-{
-    if (s->n == 0 || s->entries[0].token != 0)
-        return ert_fail(err, ERT_E_USAGE, "a schedule needs a point for token 0");
-    for (size_t i = 0; i < s->n; i++) {
-        if (i > 0 && s->entries[i].token <= s->entries[i - 1].token)
-            return ert_fail(err, ERT_E_USAGE, "schedule entry %zu: token %u does not come after %u",
-                            i + 1, s->entries[i].token, s->entries[i - 1].token);
-        if (s->entries[i].point.pause)
-            return ert_fail(err, ERT_E_USAGE, "schedule entry %zu: 'pause' computes nothing",
-                            i + 1);
-    }
-    return 0;
-}
-
 static int check_config(const struct rt_pack *pack, const struct var_eval_config *c,
                         uint32_t window, struct ert_error *err)
 {

@@ -10,9 +10,6 @@
 int var_text_windows(const struct rt_pack *pack, const struct var_eval_config *config,
                      struct var_windows *windows, int32_t **ids, struct ert_error *err);
 
-/* ERT_E_USAGE for a schedule that does not begin at 0, does not rise or pauses. */
-int var_check_schedule(const struct var_schedule *schedule, struct ert_error *err);
-
 /* var_measure against the configuration's reference, if it has one. */
 int var_measure_windows(const struct var_eval_config *config, const struct var_windows *windows,
                         struct var_measured *points, size_t n, struct rt_team *team,

@@ -111,6 +111,39 @@ int var_eval_switches(const struct rt_pack *pack, struct rt_team *team,
                       const struct var_switch *switches, size_t n,
                       struct var_switch_result *results, struct ert_error *err);
 
+/* Multiple-choice questions of a file (docs/quality.md). */
+struct var_exam {
+    const char *path;
+    uint32_t max_questions; /* 0 = all */
+    struct ert_progress progress;
+};
+
+/* A share with its 95 % interval (Wilson). */
+struct var_share {
+    double share, low, high;
+};
+
+/* The choice of the highest log-likelihood, and of the highest per character. */
+struct var_answer {
+    uint32_t choice, choice_norm;
+    bool right, right_norm;
+};
+
+struct var_exam_result {
+    uint32_t questions;
+    struct var_share acc, acc_norm;
+    struct var_answer *answers; /* [questions] */
+};
+
+/* Asks every question at every schedule: the log-likelihood of each choice after the prompt, whole
+ * and per character, as EleutherAI's lm-evaluation-harness scores `acc` and `acc_norm`. Fills
+ * results[n], to be released one by one, on failure too. ERT_E_FULL names a question that the
+ * model's context does not hold. */
+int var_eval_questions(const struct rt_pack *pack, struct rt_team *team,
+                       const struct var_exam *config, const struct var_schedule *schedules,
+                       size_t n, struct var_exam_result *results, struct ert_error *err);
+void var_exam_result_release(struct var_exam_result *result);
+
 /* Reads a schedule file: lines "TOKEN POINT", '#' comments, or the journal of a run (its switch
  * lines). var_schedule_release frees the entries. */
 int var_schedule_read(const char *path, const struct rt_pack *pack, struct var_schedule *schedule,
