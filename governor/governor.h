@@ -41,6 +41,7 @@ struct gov_status {
     double replay_s;                              /* position in the trace, 0 if live */
     bool replay_ended;
     uint64_t decisions, transitions;
+    uint64_t cpu_ns, running_ns; /* processor time of the governor's thread; since its start */
     char sources[POL_MAX_SENSORS][128]; /* which source serves each sensor, "" = none */
     char why[POL_MAX_SENSORS][160];     /* why there is none, in words */
     uint64_t switches_lost;             /* reported faster than the journal took them */

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define NS_PER_S  1000000000ULL
 #define ORIGIN_NS (3600 * NS_PER_S) /* so that a reading may be older than the start */
@@ -150,12 +151,21 @@ static uint64_t decision_time(const struct gov_governor *g, uint64_t real_ns)
                     : ORIGIN_NS + (real_ns - g->start_real_ns);
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec t = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
 static void publish_status(struct gov_governor *g, const struct pol_decision *decision)
 {
     struct gov_status *status = &g->status;
     pthread_mutex_lock(&g->lock);
     status->decision = *decision;
     status->decisions++;
+    status->cpu_ns = thread_cpu_ns();
+    status->running_ns = g->decision_real_ns - g->start_real_ns;
     status->transitions += decision->changed;
     if (decision->changed) {
         memcpy(g->reasons[decision->state].text, decision->reason, POL_REASON);

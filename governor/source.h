@@ -104,7 +104,8 @@ struct gov_source {
             double joules, watts;        /* at since_ns; of the last interval */
         } powercap;
         struct {
-            unsigned item, place;
+            unsigned item;
+            bool in_cpus; /* the clocks are told in each CPU's folder, not in one of policies */
             size_t n;
             unsigned policies[GOV_CLOCKS];
             double max_khz[GOV_CLOCKS];
