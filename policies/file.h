@@ -50,6 +50,8 @@ struct pol_entry {
         char text[POL_FORMULA];
         struct pol_where where;
     } guarantees[POL_MAX_GUARANTEES];
+    int missing_default; /* of the other sensors of trips */
+    struct pol_where missing_default_where;
     char failsafe[POL_NAME]; /* "" = the worst rung that still generates */
     struct pol_where failsafe_where;
 };

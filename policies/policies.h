@@ -12,6 +12,7 @@ enum {
     POL_MAX_TRIPS = 32,
     POL_MAX_STATES = 32,
     POL_MAX_SOURCES = 8,
+    POL_MAX_PARTS = 8,
     POL_REASON = 160,
     POL_MAX_GUARANTEES = 16,
     POL_FORMULA = 256,
@@ -37,6 +38,16 @@ struct pol_sensor {
     int missing_state;                  /* state requested while there is no value; -1 = ignore */
     double stale_s;                     /* older than this is stale */
     double stuck_s;                     /* unchanged for longer is stuck; 0 = never */
+    bool median;                        /* the value is the median of the last three samples */
+    /* Made of others where no source gives a value. */
+    enum pol_blend { POL_NO_BLEND, POL_MAX, POL_MEAN, POL_SUM } blend;
+    size_t n_parts;
+    struct pol_part {
+        char name[DEV_NAME];
+        unsigned sensor; /* index, lower than this one's own */
+        double weight;   /* of a sum */
+    } parts[POL_MAX_PARTS];
+    double offset; /* added to any of the three, in the unit's base */
 };
 
 enum pol_governor {
@@ -114,6 +125,8 @@ struct pol_state {
         struct dev_reading last; /* last valid reading */
         double last_raw;         /* for the stuck test */
         uint64_t raw_since_ns;   /* since when the raw value has been the same */
+        double samples[3];       /* the last accepted ones, for the median */
+        uint64_t n_samples;      /* accepted since there was none */
         bool has_last, has_raw;
         enum dev_absence why; /* as the last decision judged it */
         bool fresh, falling;  /* the last sample was new; it lay below the one before */
