@@ -155,7 +155,7 @@ static int compile(struct explanation *x, const char *name, const char *policy_f
     struct pol_file *file = NULL;
     struct pol_point rungs[POL_MAX_STATES];
     size_t n = x->pack ? ladder_from_catalog(x->pack, rungs) : 0;
-    int rc = layers_load_policies(policy_file, &file, err);
+    int rc = layers_load_policies(NULL, policy_file, &file, err);
     if (!rc)
         rc = n ? pol_compile(file, name, rungs, n, x->policy, err)
                : policy_source_compile(file, name, x->policy, err);

@@ -29,7 +29,7 @@ static int check(const char *path, bool json)
     if (!policy)
         return cli_fail(ERT_E_NOMEM, "out of memory");
     json_t *policies = json_array();
-    int rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, &file, &err);
+    int rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, NULL, &file, &err);
     bool not_loaded = rc != 0;
     for (size_t i = 0; !rc && i < pol_file_count(file); i++) {
         rc = policy_source_compile(file, pol_file_name(file, i), policy, &err);
@@ -71,7 +71,7 @@ static int show(const char *name, const char *policy_file, bool json)
     int status = CLI_OK;
     if (!policy)
         return cli_fail(ERT_E_NOMEM, "out of memory");
-    int rc = layers_load_policies(policy_file, &file, &err);
+    int rc = layers_load_policies(NULL, policy_file, &file, &err);
     if (!rc)
         rc = policy_source_compile(file, name, policy, &err);
     if (!rc && !json)

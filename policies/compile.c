@@ -323,6 +323,21 @@ int pol_compile(const struct pol_file *file, const char *name, const struct pol_
     return compile_entry(&c, auto_ladder, n_auto);
 }
 
+int pol_compile_sensor(const struct pol_file *file, const char *name, struct pol_policy *policy,
+                       struct ert_error *err)
+{
+    struct compile c = {file, NULL, policy, err, 0};
+    int index;
+    memset(policy, 0, sizeof *policy);
+    snprintf(policy->name, sizeof policy->name, "%.*s", POL_NAME - 1, name);
+    policy->poll_s = 1;
+    policy->n_states = 1;
+    policy->discharging_sensor = policy->power_sensor = -1;
+    if (!dev_signal_find(name))
+        return ert_fail(err, ERT_E_MISSING, "no sensor is called '%.60s'", name);
+    return want_sensor(&c, name, (struct pol_where){pol_file_device(file), 0, 0}, &index);
+}
+
 /* Stands in for a catalog's ladder while a file is checked without a model. */
 static const struct pol_point some_ladder[POL_MAX_STATES] = {{.name = "w8a8", .point = "w8a8"}};
 

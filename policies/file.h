@@ -60,6 +60,7 @@ struct pol_entry {
  * field of each. */
 struct pol_file {
     char *names[POL_MAX_FILES];
+    char device[POL_NAME]; /* "" = no file is for a device */
     size_t n_names, n_sensors, n_ladders, n_entries;
     void *sensors[POL_MAX_ENTRIES]; /* struct pol_sensor */
     void *ladders[POL_MAX_ENTRIES]; /* struct pol_ladder */

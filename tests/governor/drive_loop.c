@@ -1,5 +1,5 @@
 /* A governor for a Python test to drive.
- *   drive_loop report [ROOT]                       one JSON object per line of gov_sensor_report
+ *   drive_loop report [ROOT [POLICIES]]            one JSON object per line of gov_sensor_report
  *   drive_loop run POLICIES NAME [KEY=VALUE]...    keys: root, replay, speed, journal
  * run reads commands from stdin, a word a line: status, poke, switch, cost, quit; each answers with
  * one JSON object. Start and stop print one as well. */
@@ -28,13 +28,19 @@ static json_t *value_or_null(const struct dev_reading *r)
     return r->why == DEV_PRESENT ? json_real(r->value) : json_null();
 }
 
-static int report(const char *root)
+static int report(const char *root, const char *policies)
 {
     struct gov_sources sources = {.root = root};
+    struct pol_file *file = NULL;
     struct gov_sensor_line *lines;
     struct ert_error err;
     size_t n;
-    if (gov_sensor_report(&sources, &lines, &n, &err) != 0)
+    if (policies && pol_file_load(&file, &policies, 1, &err) != 0)
+        return fail(&err);
+    int rc = gov_sensor_report(&sources, file, &lines, &n, &err);
+    if (file)
+        pol_file_free(file);
+    if (rc)
         return fail(&err);
     for (size_t i = 0; i < n; i++)
         print_json(json_pack("{s:s,s:s,s:o,s:s}", "signal", lines[i].signal, "source",
@@ -165,9 +171,10 @@ static int run(const char *policies, const char *name, int n, char **options)
 int main(int argc, char **argv)
 {
     if (argc >= 2 && !strcmp(argv[1], "report"))
-        return report(argc > 2 ? argv[2] : NULL);
+        return report(argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL);
     if (argc >= 4 && !strcmp(argv[1], "run"))
         return run(argv[2], argv[3], argc - 4, argv + 4);
-    fprintf(stderr, "usage: drive_loop report [ROOT] | run POLICIES NAME [KEY=VALUE]...\n");
+    fprintf(stderr,
+            "usage: drive_loop report [ROOT [POLICIES]] | run POLICIES NAME [KEY=VALUE]...\n");
     return 2;
 }
