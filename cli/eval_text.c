@@ -14,13 +14,14 @@ static json_t *describe(const struct rt_pack *pack, const char *name, const stru
         bytes = (double)rt_pack_bytes_per_token(pack, point->variant, point->tier);
         resident = (double)rt_pack_resident_bytes(pack, point->variant, point->tier);
     }
-    return json_pack("{s:s, s:I, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+    return json_pack("{s:s, s:I, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "point", name, "tokens", (json_int_t)r->tokens, "windows", (int)r->windows,
-                     "ppl", r->ppl, "ppl_error", r->ppl_error, "nll", r->nll, "kld",
-                     eval_number(r->kld), "kld_error", eval_number(r->kld_error), "top1",
-                     eval_number(r->top1), "top1_error", eval_number(r->top1_error), "ppl_ratio",
-                     eval_number(r->ppl_ratio), "ppl_ratio_error", eval_number(r->ppl_ratio_error),
-                     "bytes_per_token", eval_count(bytes), "resident_bytes", eval_count(resident));
+                     "nll", r->nll, "ppl", r->ppl.mean, "ppl_error", eval_number(r->ppl.error),
+                     "kld", eval_number(r->kld.mean), "kld_error", eval_number(r->kld.error),
+                     "top1", eval_number(r->top1.mean), "top1_error", eval_number(r->top1.error),
+                     "ppl_ratio", eval_number(r->ppl_ratio.mean), "ppl_ratio_error",
+                     eval_number(r->ppl_ratio.error), "bytes_per_token", eval_count(bytes),
+                     "resident_bytes", eval_count(resident));
 }
 
 static int print_json(const struct rt_pack *pack, const struct course_list *list,
@@ -33,22 +34,29 @@ static int print_json(const struct rt_pack *pack, const struct course_list *list
     return cli_print_json(json_pack("{s:o}", "results", rows), JSON_COMPACT);
 }
 
-static void print_row(const char *name, const struct var_eval_result *r)
+static void print_mean(int width, int digits, struct var_mean m)
 {
-    printf("%-12s %8llu %9.4f %8.4f %8.4f", name, (unsigned long long)r->tokens, r->ppl,
-           r->ppl_error, r->nll);
-    if (isnan(r->kld))
-        printf(" %9s %9s %8s %8s\n", "-", "-", "-", "-");
-    else
-        printf(" %9.5f %9.5f %8.4f %7.2f%%\n", r->kld, r->kld_error, r->ppl_ratio, 100 * r->top1);
+    char text[48] = "-";
+    if (!isnan(m.error))
+        snprintf(text, sizeof text, "%.*f +-%.*f", digits, m.mean, digits, m.error);
+    else if (!isnan(m.mean))
+        snprintf(text, sizeof text, "%.*f", digits, m.mean);
+    printf(" %*s", width, text);
 }
 
 static int print_table(const struct course_list *list, const struct var_eval_result *results)
 {
-    printf("%-12s %8s %9s %8s %8s %9s %9s %8s %8s\n", "point", "tokens", "ppl", "+-", "nll", "KL",
-           "+-", "x source", "top-1");
-    for (size_t i = 0; i < list->n; i++)
-        print_row(course_name(list, i), &results[i]);
+    printf("%-11s %7s %16s %16s %18s %6s\n", "point", "tokens", "perplexity", "x source", "KL",
+           "top-1");
+    for (size_t i = 0; i < list->n; i++) {
+        const struct var_eval_result *r = &results[i];
+        printf("%-11s %7llu", course_name(list, i), (unsigned long long)r->tokens);
+        print_mean(16, 3, r->ppl);
+        print_mean(16, 4, r->ppl_ratio);
+        print_mean(18, 5, r->kld);
+        print_mean(6, 4, (struct var_mean){r->top1.mean, NAN});
+        putchar('\n');
+    }
     return cli_finish_output();
 }
 

@@ -50,7 +50,7 @@ struct rt_layer {
 };
 
 /* What the build measured of one point on text of its own that nothing was fitted to, against the
- * source. NaN = the pack does not say. Errors are standard errors over the tokens. */
+ * source. NaN = the pack does not say. Errors are standard errors over its windows. */
 struct rt_catalog_row {
     struct rt_point point;
     double bytes_per_token, resident_bytes; /* rt_pack_bytes_per_token, rt_pack_resident_bytes */

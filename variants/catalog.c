@@ -1,5 +1,6 @@
 #include "variants/catalog.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { MAX_POINTS = (RT_N_VARIANTS - 1) * VAR_MAX_TIERS };
@@ -37,30 +38,43 @@ static uint64_t bytes_of(const struct catalog *c, size_t i)
  * measured on the same tokens, so it is their differences that have to be told from 0. */
 static bool is_dominated(const struct catalog *c, size_t i)
 {
-    size_t n = var_windows_scores(c->windows);
     for (size_t k = 0; k < c->n; k++) {
-        struct var_difference more =
-            var_compare_kld(c->measured[i].scores, c->measured[k].scores, n);
+        const struct var_stretch both = {c->measured[i].scores, c->measured[k].scores, 0,
+                                         var_windows_scored(c->windows) - 1};
+        struct var_mean more = var_mean_kld(c->windows, &both);
         if (k != i && bytes_of(c, k) <= bytes_of(c, i) && more.mean > 2 * more.error)
             return true;
     }
     return false;
 }
 
+/* A mean and its error under NAME and NAME_error. */
+static int put_mean(json_t *row, const char *name, struct var_mean value)
+{
+    char error[32];
+    snprintf(error, sizeof error, "%s_error", name);
+    if (json_object_set_new(row, name, json_real(value.mean)))
+        return -1;
+    return isnan(value.error) ? 0 : json_object_set_new(row, error, json_real(value.error));
+}
+
+/* NULL where a mean is no number, which jansson does not take. */
 static json_t *describe(const struct catalog *c, size_t i)
 {
     const struct rt_point *p = &c->points[i].point;
-    struct var_eval_result r = var_summarise(c->measured[i].scores, c->windows, true);
-    return json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "point",
-                     p->name, "bytes_per_token", (json_int_t)bytes_of(c, i), "resident_bytes",
-                     (json_int_t)rt_pack_resident_bytes(c->pack, p->variant, p->tier), "tokens",
-                     (json_int_t)r.tokens, "ppl", r.ppl, "ppl_error", r.ppl_error, "ppl_ratio",
-                     r.ppl_ratio, "ppl_ratio_error", r.ppl_ratio_error, "kld", r.kld, "kld_error",
-                     r.kld_error, "top1", r.top1, "top1_error", r.top1_error, "dominated",
-                     is_dominated(c, i));
+    const struct var_eval_result r = var_summarise(c->measured[i].scores, c->windows, true);
+    json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:b}", "point", p->name, "bytes_per_token",
+                            (json_int_t)bytes_of(c, i), "resident_bytes",
+                            (json_int_t)rt_pack_resident_bytes(c->pack, p->variant, p->tier),
+                            "tokens", (json_int_t)r.tokens, "dominated", is_dominated(c, i));
+    if (put_mean(row, "ppl", r.ppl) || put_mean(row, "ppl_ratio", r.ppl_ratio) ||
+        put_mean(row, "kld", r.kld) || put_mean(row, "top1", r.top1)) {
+        json_decref(row);
+        return NULL;
+    }
+    return row;
 }
 
-/* json_pack makes no number of what is not finite. */
 static int describe_all(const struct catalog *c, json_t *list, struct ert_error *err)
 {
     for (size_t i = 0; i < c->n; i++)

@@ -15,62 +15,23 @@ struct study {
     struct var_measured *measured;                      /* [n switches][N_COURSES] */
 };
 
-typedef double (*score_column)(const struct var_score *score);
-
-static double nll_of(const struct var_score *score)
-{
-    return (double)score->nll;
-}
-
-static double kld_of(const struct var_score *score)
-{
-    return (double)score->kld;
-}
-
-/* ---- means over windows -------------------------------------------------------------------- */
-
-/* Positions first .. last of every window of one course, or its difference to another's. */
-struct stretch {
-    const struct var_windows *windows;
-    const struct var_score *scores, *minus; /* minus may be NULL */
-    score_column column;
-    uint32_t first, last;
-};
-
-static double mean_of_window(const struct stretch *s, uint32_t window)
-{
-    size_t begin = (size_t)window * var_windows_scored(s->windows);
-    double sum = 0;
-    for (size_t i = begin + s->first; i <= begin + s->last; i++)
-        sum += s->column(&s->scores[i]) - (s->minus ? s->column(&s->minus[i]) : 0);
-    return sum / (s->last - s->first + 1);
-}
-
-static struct var_mean mean_of(const struct stretch *s)
-{
-    double n = s->windows->n, sum = 0, squares = 0;
-    for (uint32_t w = 0; w < s->windows->n; w++)
-        sum += mean_of_window(s, w);
-    for (uint32_t w = 0; w < s->windows->n; w++) {
-        double off = mean_of_window(s, w) - sum / n;
-        squares += off * off;
-    }
-    return (struct var_mean){sum / n, n > 1 ? sqrt(squares / (n - 1) / n) : NAN};
-}
+typedef struct var_mean (*mean_function)(const struct var_windows *windows,
+                                         const struct var_stretch *stretch);
 
 static struct var_switch_measure measure_stretch(const struct study *study,
                                                  const struct var_measured *courses,
-                                                 score_column column, uint32_t first, uint32_t last)
+                                                 mean_function mean_of, uint32_t first,
+                                                 uint32_t last)
 {
     const struct var_score *from = courses[FROM].scores, *to = courses[TO].scores,
                            *switched = courses[SWITCHED].scores;
     const struct var_windows *w = &study->windows;
     return (struct var_switch_measure){
-        .from = mean_of(&(struct stretch){w, from, NULL, column, first, last}),
-        .to = mean_of(&(struct stretch){w, to, NULL, column, first, last}),
-        .switched = mean_of(&(struct stretch){w, switched, NULL, column, first, last}),
-        .over_to = mean_of(&(struct stretch){w, switched, to, column, first, last}),
-        .over_from = mean_of(&(struct stretch){w, switched, from, column, first, last}),
+        .from = mean_of(w, &(struct var_stretch){from, NULL, first, last}),
+        .to = mean_of(w, &(struct var_stretch){to, NULL, first, last}),
+        .switched = mean_of(w, &(struct var_stretch){switched, NULL, first, last}),
+        .over_to = mean_of(w, &(struct var_stretch){switched, to, first, last}),
+        .over_from = mean_of(w, &(struct var_stretch){switched, from, first, last}),
     };
 }
 
@@ -80,8 +41,8 @@ static struct var_switch_stretch summarise_stretch(const struct study *study,
 {
     const struct var_mean none = {NAN, NAN};
     struct var_switch_stretch s = {.first = first, .last = last};
-    s.nll = measure_stretch(study, courses, nll_of, first, last);
-    s.kld = study->compared ? measure_stretch(study, courses, kld_of, first, last)
+    s.nll = measure_stretch(study, courses, var_mean_nll, first, last);
+    s.kld = study->compared ? measure_stretch(study, courses, var_mean_kld, first, last)
                             : (struct var_switch_measure){none, none, none, none, none};
     return s;
 }

@@ -61,16 +61,17 @@ int var_measure(struct var_measured *points, size_t n_points, const struct var_w
                 const struct var_reference *reference, struct rt_team *team,
                 const struct ert_progress *progress, struct ert_error *err);
 
-/* The means of a point's scores with their errors; compared: there was a reference. */
+/* Scored positions first .. last (0 is windows->first) of every window: of one point, or its
+ * difference to another's on the same text (minus, NULL = none). */
+struct var_stretch {
+    const struct var_score *scores, *minus; /* [windows->n][scored] */
+    uint32_t first, last;
+};
+struct var_mean var_mean_nll(const struct var_windows *windows, const struct var_stretch *stretch);
+struct var_mean var_mean_kld(const struct var_windows *windows, const struct var_stretch *stretch);
+
+/* A point's scores in one; compared: there was a reference. */
 struct var_eval_result var_summarise(const struct var_score *scores,
                                      const struct var_windows *windows, bool compared);
-
-/* How much larger a's KL is than b's, per token, and the standard error of that difference over the
- * n tokens that both scored. */
-struct var_difference {
-    double mean, error;
-};
-struct var_difference var_compare_kld(const struct var_score *a, const struct var_score *b,
-                                      size_t n);
 
 #endif

@@ -3,63 +3,78 @@
 
 #include "variants/measure.h"
 
-/* Sums of a column of scores. */
-struct column {
-    double sum, sum2;
-    size_t n;
-};
+typedef double (*score_value)(const struct var_score *a, const struct var_score *b);
 
-static void add(struct column *c, double x)
+static double mean_of_window(const struct var_windows *windows, uint32_t window,
+                             const struct var_stretch *s, score_value value)
 {
-    c->sum += x;
-    c->sum2 += x * x;
-    c->n++;
+    size_t begin = (size_t)window * var_windows_scored(windows);
+    double sum = 0;
+    for (size_t i = begin + s->first; i <= begin + s->last; i++)
+        sum += value(&s->scores[i], s->minus ? &s->minus[i] : NULL);
+    return sum / (s->last - s->first + 1);
 }
 
-static double mean_of(const struct column *c)
+/* Windows are of equal length, so that the mean of their means is the mean of all tokens. */
+static struct var_mean mean_of(const struct var_windows *windows, const struct var_stretch *s,
+                               score_value value)
 {
-    return c->sum / (double)c->n;
+    double n = windows->n, mean = 0, squares = 0;
+    for (uint32_t w = 0; w < windows->n; w++)
+        mean += mean_of_window(windows, w, s, value) / n;
+    for (uint32_t w = 0; w < windows->n; w++) {
+        double off = mean_of_window(windows, w, s, value) - mean;
+        squares += off * off;
+    }
+    return (struct var_mean){mean, n > 1 ? sqrt(squares / (n - 1) / n) : NAN};
 }
 
-/* Standard error of the mean, NaN for a single value. */
-static double error_of(const struct column *c)
+static double nll(const struct var_score *a, const struct var_score *b)
 {
-    double n = (double)c->n, mean = mean_of(c);
-    return n > 1 ? sqrt(fmax(c->sum2 / n - mean * mean, 0) / (n - 1)) : NAN;
+    return (double)a->nll - (b ? (double)b->nll : 0);
+}
+
+static double kld(const struct var_score *a, const struct var_score *b)
+{
+    return (double)a->kld - (b ? (double)b->kld : 0);
+}
+
+static double agreement(const struct var_score *a, const struct var_score *b)
+{
+    (void)b;
+    return a->agrees;
+}
+
+static double excess(const struct var_score *a, const struct var_score *b)
+{
+    (void)b;
+    return (double)a->nll - (double)a->reference_nll;
+}
+
+struct var_mean var_mean_nll(const struct var_windows *windows, const struct var_stretch *s)
+{
+    return mean_of(windows, s, nll);
+}
+
+struct var_mean var_mean_kld(const struct var_windows *windows, const struct var_stretch *s)
+{
+    return mean_of(windows, s, kld);
 }
 
 struct var_eval_result var_summarise(const struct var_score *scores,
                                      const struct var_windows *windows, bool compared)
 {
-    struct column nll = {0}, kld = {0}, agrees = {0}, excess = {0};
-    size_t n = var_windows_scores(windows);
-    for (size_t i = 0; i < n; i++) {
-        add(&nll, (double)scores[i].nll);
-        add(&kld, (double)scores[i].kld);
-        add(&agrees, scores[i].agrees);
-        add(&excess, (double)scores[i].nll - (double)scores[i].reference_nll);
-    }
-    double ppl = exp(mean_of(&nll)), ratio = exp(mean_of(&excess));
+    const struct var_stretch all = {scores, NULL, 0, var_windows_scored(windows) - 1};
+    const struct var_mean none = {NAN, NAN}, loss = mean_of(windows, &all, nll);
+    struct var_mean ratio = compared ? mean_of(windows, &all, excess) : none;
+    ratio = (struct var_mean){exp(ratio.mean), exp(ratio.mean) * ratio.error};
     return (struct var_eval_result){
-        .tokens = n,
+        .tokens = var_windows_scores(windows),
         .windows = windows->n,
-        .nll = mean_of(&nll),
-        .ppl = ppl,
-        .ppl_error = ppl * error_of(&nll),
-        .kld = compared ? mean_of(&kld) : NAN,
-        .kld_error = compared ? error_of(&kld) : NAN,
-        .top1 = compared ? mean_of(&agrees) : NAN,
-        .top1_error = compared ? error_of(&agrees) : NAN,
-        .ppl_ratio = compared ? ratio : NAN,
-        .ppl_ratio_error = compared ? ratio * error_of(&excess) : NAN,
+        .nll = loss.mean,
+        .ppl = {exp(loss.mean), exp(loss.mean) * loss.error},
+        .kld = compared ? mean_of(windows, &all, kld) : none,
+        .top1 = compared ? mean_of(windows, &all, agreement) : none,
+        .ppl_ratio = ratio,
     };
-}
-
-struct var_difference var_compare_kld(const struct var_score *a, const struct var_score *b,
-                                      size_t n)
-{
-    struct column difference = {0};
-    for (size_t i = 0; i < n; i++)
-        add(&difference, (double)a[i].kld - (double)b[i].kld);
-    return (struct var_difference){mean_of(&difference), error_of(&difference)};
 }

@@ -52,16 +52,22 @@ struct var_eval_config {
     struct ert_progress progress;
 };
 
-/* Errors are standard errors over the scored tokens. Without a reference kld, top1, ppl_ratio and
- * their errors are NaN. */
+/* A mean over the windows of a text and its standard error. Each window counts as one observation:
+ * the tokens of one share a context, and taken for independent they would make errors up to four
+ * times too small (measured: docs/quality.md). The error is NaN for a single window. */
+struct var_mean {
+    double mean, error;
+};
+
+/* Without a reference kld, top1 and ppl_ratio are NaN. */
 struct var_eval_result {
     uint64_t tokens; /* scored */
     uint32_t windows;
-    double nll;              /* mean negative log likelihood, nats */
-    double ppl, ppl_error;   /* exp(nll) */
-    double kld, kld_error;   /* mean KL(reference || point), nats */
-    double top1, top1_error; /* share of tokens where the argmax agrees with the reference's */
-    double ppl_ratio, ppl_ratio_error; /* ppl over the reference's on the same tokens */
+    double nll;                /* mean negative log likelihood, nats */
+    struct var_mean ppl;       /* exp(nll) */
+    struct var_mean kld;       /* KL(reference || point), nats */
+    struct var_mean top1;      /* share of tokens where the argmax agrees with the reference's */
+    struct var_mean ppl_ratio; /* ppl over the reference's on the same tokens */
 };
 
 /* Perplexity as llama.cpp's tool measures it: windows one after the other without overlap, the
@@ -71,12 +77,6 @@ struct var_eval_result {
 int var_eval(const struct rt_pack *pack, struct rt_team *team, const struct var_eval_config *config,
              const struct var_schedule *schedules, size_t n, struct var_eval_result *results,
              struct ert_error *err);
-
-/* A mean over windows and its standard error, each window being one observation: tokens of one
- * window are not independent. The error is NaN for a single window. */
-struct var_mean {
-    double mean, error;
-};
 
 /* One measure of the tokens after a switch: at each point all along, and switched; then how much
  * the switched text is worse, window by window, than if it had always been there (or stayed). */

@@ -75,9 +75,9 @@ static int measure(const struct rt_pack *pack, struct rt_team *team, char **argu
     if (!rc)
         printf("{\"tokens\": %llu, \"windows\": %u, \"nll\": %.9f, \"ppl\": %.6f, \"error\": %.6f, "
                "\"kld\": %.6f, \"top1\": %.6f}\n",
-               (unsigned long long)result.tokens, result.windows, result.nll, result.ppl,
-               result.ppl_error, config->reference ? result.kld : -1,
-               config->reference ? result.top1 : -1);
+               (unsigned long long)result.tokens, result.windows, result.nll, result.ppl.mean,
+               result.ppl.error, config->reference ? result.kld.mean : -1,
+               config->reference ? result.top1.mean : -1);
     var_schedule_release(&list);
     return rc;
 }

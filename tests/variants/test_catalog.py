@@ -61,7 +61,7 @@ def test_dominated_means_beaten_beyond_noise():
             seen.add(a["dominated"])
             if a["dominated"]:
                 assert any(b["kld"] < a["kld"] for b in others), a
-            # A paired difference is never less certain than the two means on their own.
+            # The difference is never less certain than both means together.
             elif any(b["kld"] + 2 * (a["kld_error"] + b["kld_error"]) < a["kld"] for b in others):
                 raise AssertionError(("not marked", a, others))
     assert seen == {True, False}, "the test says nothing"
@@ -70,7 +70,6 @@ def test_dominated_means_beaten_beyond_noise():
 def test_columns_agree_with_each_other():
     for row in pack("tied").meta["catalog"]:
         assert 0 < row["kld_error"] < row["kld"] and 0 <= row["top1"] <= 1
-        assert np.isclose(row["top1_error"], np.sqrt(row["top1"] * (1 - row["top1"]) / (row["tokens"] - 1)))
         # Text that the source wrote: the excess of its log perplexity is the KL in the mean.
         assert abs(np.log(row["ppl_ratio"]) - row["kld"]) < 4 * row["ppl_ratio_error"] + 1e-3, row
     source = {round(row["ppl"] / row["ppl_ratio"], 6) for row in pack("tied").meta["catalog"]}
