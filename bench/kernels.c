@@ -97,7 +97,8 @@ PASS(outlier_a16, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIE
                       k->outlier_a16(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
 PASS(outlier_a8, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
                      k->outlier_a8(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
-PASS(scale_rows, k->scale_rows(a->weights, 0.0625F, a->x, N_VALUES / PACK_TILE, a->out, PACK_TILE))
+PASS(scale_rows, k->scale_rows(a->weights, 0.0625F, a->x, 2 * PACK_TILE, N_VALUES / PACK_TILE,
+                               a->out, PACK_TILE))
 PASS(dot_f32, for (size_t i = 0; i + (size_t)GROUPS * PACK_F32_BLOCK <= bytes;
                    i += (size_t)GROUPS * PACK_F32_BLOCK)
                   k->dot_f32((const float *)(const void *)(a->weights + i), GROUPS, a->x,
@@ -164,13 +165,11 @@ static bool arena_init(struct arena *a)
 {
     size_t values = (size_t)RT_COLS * GROUPS * PACK_GROUP;
     *a = (struct arena){.weights = aligned_alloc(PACK_PAGE, MEMORY_BYTES),
-                        .acts = {calloc(values, sizeof(int16_t)), calloc(values, sizeof(float)),
-                                 calloc(values, sizeof(float)), calloc(values, sizeof(int32_t)),
-                                 GROUPS},
+                        .acts = {calloc(values, sizeof(int16_t)),
+                                 calloc(values / PACK_GROUP, sizeof(struct rt_group)), GROUPS},
                         .x = calloc(values, sizeof(float)),
                         .out = aligned_alloc(64, values * sizeof(float))};
-    if (!a->weights || !a->acts.q || !a->acts.scale || !a->acts.t || !a->acts.minus_8_sum ||
-        !a->x || !a->out)
+    if (!a->weights || !a->acts.q || !a->acts.group || !a->x || !a->out)
         return false;
     memset(a->weights, 0x11, MEMORY_BYTES);
     memset(a->out, 0, values * sizeof *a->out);
@@ -183,9 +182,7 @@ static void arena_release(struct arena *a)
 {
     free(a->weights);
     free(a->acts.q);
-    free(a->acts.scale);
-    free(a->acts.t);
-    free(a->acts.minus_8_sum);
+    free(a->acts.group);
     free(a->x);
     free(a->out);
 }

@@ -80,9 +80,7 @@ static void product(const struct rt_forward *f, const struct rt_matrix *m,
     size_t unit = f->step.variant->act_bits / 8;
     const struct rt_acts acts = {
         .q = (uint8_t *)s->acts.q + group * PACK_GROUP * unit,
-        .scale = s->acts.scale + group,
-        .t = s->acts.t + group,
-        .minus_8_sum = s->acts.minus_8_sum + group,
+        .group = s->acts.group + group,
         .groups = s->acts.groups,
     };
     const struct rt_input input = {

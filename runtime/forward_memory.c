@@ -29,9 +29,7 @@ static void cut_signal(struct arena *a, struct rt_signal *s, uint32_t chunk, uin
     s->f32 = cut(a, chunk, width, sizeof(float));
     s->acts.groups = width / PACK_GROUP;
     s->acts.q = cut(a, chunk, width, sizeof(int16_t));
-    s->acts.scale = cut(a, chunk, s->acts.groups, sizeof(float));
-    s->acts.t = cut(a, chunk, s->acts.groups, sizeof(float));
-    s->acts.minus_8_sum = cut(a, chunk, s->acts.groups, sizeof(int32_t));
+    s->acts.group = cut(a, chunk, s->acts.groups, sizeof *s->acts.group);
 }
 
 static void cut_stream(struct arena *a, struct rt_stream *s, uint32_t chunk,

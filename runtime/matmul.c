@@ -68,8 +68,7 @@ static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tile
                          uint32_t n_cols, float *y, uint32_t y_stride)
 {
     _Alignas(LINE) float acc[RT_TILES * RT_COLS * 2 * TILE];
-    size_t n_acc = (size_t)n_cols * 2 * TILE;
-    memset(acc, 0, n_tiles * n_acc * sizeof *acc);
+    memset(acc, 0, (size_t)n_tiles * n_cols * 2 * TILE * sizeof *acc);
     uint32_t width, first_group = p->m->outlier ? 1 : 0;
     for (uint32_t first = 0; first < p->n_groups; first += width) {
         size_t block = tile_in_panel(p->m, tile, first, &width);
@@ -83,8 +82,8 @@ static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tile
         p->dot(&w, p->x->acts, col, n_cols, first_group + first, acc);
     }
     for (size_t i = 0; i < n_tiles; i++, y += TILE) {
-        p->k->scale_rows(p->m->pairs + (tile + i) * PACK_PAIRS, p->l ? 0.0625F : 1, acc + i * n_acc,
-                         n_cols, y, y_stride);
+        p->k->scale_rows(p->m->pairs + (tile + i) * PACK_PAIRS, p->l ? 0.0625F : 1,
+                         acc + i * 2 * TILE, n_tiles * 2 * TILE, n_cols, y, y_stride);
         if (p->m->outlier)
             p->outlier(p->m->outlier + (tile + i) * PACK_OUTLIER, p->x->acts, col, n_cols, y,
                        y_stride);

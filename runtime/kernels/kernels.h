@@ -19,16 +19,22 @@ enum {
     RT_TILES = 2, /* tiles of one call: several, so that an activation is loaded once for them */
 };
 
+/* What belongs to a group of 32 quantized activations q. */
+struct rt_group {
+    float scale;
+    float t; /* scale * (float)sum */
+    int32_t sum;
+    int32_t minus_8_sum;
+};
+
 /* Quantized activations of n_cols columns (tokens), each of `groups` groups of 32.
  * a16 keeps q as int16_t[32] per group in the order 0 2 1 3, 4 6 5 7, ... (so that a pair of 16-bit
  * weights masked out of a 32-bit word meets its pair of activations); a8 keeps int8_t[32] in order.
  */
 struct rt_acts {
-    void *q;              /* int16_t or int8_t [n_cols][groups][32] */
-    float *scale;         /* [n_cols][groups] */
-    float *t;             /* [n_cols][groups] scale * (float)(sum of q) */
-    int32_t *minus_8_sum; /* [n_cols][groups] -8 times the sum of q */
-    uint32_t groups;      /* stride between columns, in groups */
+    void *q;                /* int16_t or int8_t [n_cols][groups][32] */
+    struct rt_group *group; /* [n_cols][groups] */
+    uint32_t groups;        /* stride between columns, in groups */
 };
 
 /* Blocks of neighbouring tiles of one panel. */
@@ -40,13 +46,13 @@ struct rt_tiles {
 };
 
 /* w against columns col .. col + n_cols - 1 (1 to RT_COLS) of x from group `group` on.
- * Accumulators: float acc[n_tiles][n_cols][2][16], acc_d then acc_m; added to, not cleared. */
+ * Accumulators: float acc[n_cols][n_tiles][2][16], acc_d then acc_m; added to, not cleared. */
 typedef void rt_dot_fn(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                        uint32_t n_cols, uint32_t group, float *acc);
 /* y = D' acc_d - M acc_m of one tile, D' = D * fraction: pairs are bf16 D[16], M[16], acc is
- * [n_cols][2][16], y [n_cols][y_stride] with n_cols from 1 to RT_COLS. */
+ * [n_cols][acc_stride], of which acc_d[16] and acc_m[16]; y is [n_cols][y_stride]. */
 typedef void rt_scale_rows_fn(const uint8_t *pairs, float fraction, const float *acc,
-                              uint32_t n_cols, float *y, uint32_t y_stride);
+                              uint32_t acc_stride, uint32_t n_cols, float *y, uint32_t y_stride);
 /* y = y + o for one outlier block against group 0 of columns col .. col + n_cols - 1 (1 to
  * RT_COLS); y is [n_cols][y_stride], 16 rows of it. */
 typedef void rt_outlier_fn(const uint8_t *block, const struct rt_acts *x, uint32_t col,

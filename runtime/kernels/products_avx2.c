@@ -139,16 +139,22 @@ INLINE void add_to(float *acc, __m256 product)
     _mm256_storeu_ps(acc, _mm256_add_ps(_mm256_loadu_ps(acc), product));
 }
 
-/* acc_d and acc_m of one half of one block, acc[n_cols][2][16]. */
-INLINE void accumulate(const uint8_t *u, const __m256i *dot, const float *scale, const float *t,
-                       uint32_t n_cols, float *acc)
+/* What a group of activations brings to a block, for n_cols columns. */
+struct operand {
+    const uint8_t *q[STEP];
+    float scale[STEP], t[STEP];
+};
+
+/* acc_d and acc_m of one half of one block, acc[n_cols][acc_stride]. */
+INLINE void accumulate(const uint8_t *u, const __m256i *dot, const struct operand *b,
+                       uint32_t n_cols, float *acc, size_t acc_stride)
 {
     __m256 u_d = bytes_to_float(u), u_m = bytes_to_float(u + TILE);
 #pragma GCC unroll 4
-    for (uint32_t c = 0; c < n_cols; c++, acc += 2 * TILE) {
-        __m256 scaled = _mm256_mul_ps(u_d, _mm256_set1_ps(scale[c]));
+    for (uint32_t c = 0; c < n_cols; c++, acc += acc_stride) {
+        __m256 scaled = _mm256_mul_ps(u_d, _mm256_set1_ps(b->scale[c]));
         add_to(acc, _mm256_mul_ps(_mm256_cvtepi32_ps(dot[c]), scaled));
-        add_to(acc + TILE, _mm256_mul_ps(u_m, _mm256_set1_ps(t[c])));
+        add_to(acc + TILE, _mm256_mul_ps(u_m, _mm256_set1_ps(b->t[c])));
     }
 }
 
@@ -156,7 +162,7 @@ INLINE void add_minus_8_sum(__m256i *dot, const struct rt_acts *x, size_t group,
 {
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++, group += x->groups)
-        dot[c] = _mm256_add_epi32(dot[c], _mm256_set1_epi32(x->minus_8_sum[group]));
+        dot[c] = _mm256_add_epi32(dot[c], _mm256_set1_epi32(x->group[group].minus_8_sum));
 }
 
 INLINE void prefetch(const uint8_t *block, unsigned bytes)
@@ -165,26 +171,20 @@ INLINE void prefetch(const uint8_t *block, unsigned bytes)
         _mm_prefetch((const char *)block + AHEAD + i, _MM_HINT_T0);
 }
 
-/* What a group of activations brings to a block, for n_cols columns. */
-struct operand {
-    const uint8_t *q[STEP];
-    float scale[STEP], t[STEP];
-};
-
 INLINE void operand_of_group(struct operand *b, const struct rt_acts *x, size_t group,
                              unsigned act_bytes, uint32_t n_cols)
 {
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++, group += x->groups) {
         b->q[c] = (const uint8_t *)x->q + group * GROUP * act_bytes;
-        b->scale[c] = x->scale[group];
-        b->t[c] = x->t[group];
+        b->scale[c] = x->group[group].scale;
+        b->t[c] = x->group[group].t;
     }
 }
 
 INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, uint32_t n_groups,
                         const struct rt_acts *x, size_t group, unsigned act_bytes, uint32_t n_cols,
-                        float *acc)
+                        float *acc, size_t acc_stride)
 {
     for (uint32_t g = 0; g < n_groups; g++, group++, h += PACK_H_BLOCK) {
         struct operand b;
@@ -198,7 +198,7 @@ INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, uint3
             half(h + 2 * TILE + 4 * first, l ? l + 4 * first : NULL, b.q, n_cols, dot);
             if (l)
                 add_minus_8_sum(dot, x, group, n_cols);
-            accumulate(h + first, dot, b.scale, b.t, n_cols, acc + first);
+            accumulate(h + first, dot, &b, n_cols, acc + first, acc_stride);
         }
         if (l)
             l += PACK_L_BLOCK;
@@ -208,18 +208,18 @@ INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, uint3
 /* STEP columns at a time, one specialisation per number of columns. */
 INLINE void dot_tile(half_fn *half, const uint8_t *h, const uint8_t *l, uint32_t n_groups,
                      const struct rt_acts *x, size_t group, unsigned act_bytes, uint32_t n_cols,
-                     float *acc)
+                     float *acc, size_t acc_stride)
 {
     for (; n_cols >= STEP; n_cols -= STEP, group += (size_t)STEP * x->groups) {
-        dot_columns(half, h, l, n_groups, x, group, act_bytes, STEP, acc);
-        acc += STEP * 2 * TILE;
+        dot_columns(half, h, l, n_groups, x, group, act_bytes, STEP, acc, acc_stride);
+        acc += STEP * acc_stride;
     }
     if (n_cols == 1)
-        dot_columns(half, h, l, n_groups, x, group, act_bytes, 1, acc);
+        dot_columns(half, h, l, n_groups, x, group, act_bytes, 1, acc, acc_stride);
     else if (n_cols == 2)
-        dot_columns(half, h, l, n_groups, x, group, act_bytes, 2, acc);
+        dot_columns(half, h, l, n_groups, x, group, act_bytes, 2, acc, acc_stride);
     else if (n_cols == 3)
-        dot_columns(half, h, l, n_groups, x, group, act_bytes, 3, acc);
+        dot_columns(half, h, l, n_groups, x, group, act_bytes, 3, acc, acc_stride);
 }
 
 INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const struct rt_acts *x,
@@ -228,7 +228,7 @@ INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const st
     for (size_t tile = 0; tile < w->n_tiles; tile++)
         dot_tile(half, w->h + tile * w->stride * PACK_H_BLOCK,
                  w8 ? w->l + tile * w->stride * PACK_L_BLOCK : NULL, w->n_groups, x, group,
-                 act_bytes, n_cols, acc + tile * n_cols * 2 * TILE);
+                 act_bytes, n_cols, acc + tile * 2 * TILE, (size_t)w->n_tiles * 2 * TILE);
 }
 
 void rt_dot_w4a16_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
@@ -256,14 +256,14 @@ INLINE __m256 brains_to_float(const uint8_t *bf16)
     return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
 }
 
-void rt_scale_rows_avx2(const uint8_t *pairs, float fraction, const float *acc, uint32_t n_cols,
-                        float *y, uint32_t y_stride)
+void rt_scale_rows_avx2(const uint8_t *pairs, float fraction, const float *acc, uint32_t acc_stride,
+                        uint32_t n_cols, float *y, uint32_t y_stride)
 {
     for (unsigned first = 0; first < TILE; first += LANES) {
         __m256 d = _mm256_mul_ps(brains_to_float(pairs + 2 * first), _mm256_set1_ps(fraction));
         __m256 m = brains_to_float(pairs + 2 * TILE + 2 * first);
         for (size_t c = 0; c < n_cols; c++) {
-            const float *of_column = acc + c * 2 * TILE + first;
+            const float *of_column = acc + c * acc_stride + first;
             __m256 scaled_d = _mm256_mul_ps(d, _mm256_loadu_ps(of_column));
             __m256 scaled_m = _mm256_mul_ps(m, _mm256_loadu_ps(of_column + TILE));
             _mm256_storeu_ps(y + c * y_stride + first, _mm256_sub_ps(scaled_d, scaled_m));

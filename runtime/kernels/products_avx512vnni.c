@@ -1,6 +1,8 @@
-/* Matrix products for AVX-512 with VNNI. A 32-bit lane is one row, so a tile is one register. The
- * weights of a block are expanded into registers once and meet all columns there; the sums of a
- * column stay in memory (L1). The float steps are those of scalar.c in the same order. */
+/* Matrix products for AVX-512 with VNNI. A 32-bit lane is one row, so a tile is one register. Few
+ * columns wait for the weights to come from memory: each block is expanded into registers and meets
+ * them one by one. For many columns two tiles of a strip of groups are expanded into the L1 cache
+ * once, and a few columns at a time pass over the strip with their sums in registers. The float
+ * steps are those of scalar.c in the same order. */
 #include "runtime/kernels/versions.h"
 
 #include <immintrin.h>
@@ -14,7 +16,10 @@ enum {
     WORDS_A16 = 16,
     AHEAD = 8 * 1024, /* bytes to prefetch ahead: the hardware prefetcher stops at pages */
     LINE = 64,
-    STEP = 8, /* columns under way together */
+    STEP = 4,        /* columns whose dots and sums the registers hold, of RT_TILES tiles */
+    MANY = 2 * STEP, /* columns from which it pays to keep weights expanded */
+    STRIP = 8,       /* groups of weights that are kept expanded */
+    STEP_F32 = 8,
 };
 
 /* Inlined into callers with constant arguments, so that everything expanded stays in registers. */
@@ -68,25 +73,29 @@ INLINE void expand_w8_to_16(const uint8_t *h, const uint8_t *l, __m512i *w)
 
 /* ---- integer dots -------------------------------------------------------------------------- */
 
-/* 32 bits of activations to every row. */
-INLINE __m512i broadcast(const uint8_t *q, unsigned word)
+/* Sums as what they are, 16 of 32 bits: GCC copies registers where it sees __m512i change its type
+ * on the way through an instruction. */
+typedef int32_t lanes __attribute__((vector_size(64)));
+
+/* 32 bits to every row. */
+INLINE __m512i broadcast(const void *p)
 {
     int32_t bits;
-    memcpy(&bits, q + 4 * word, sizeof bits);
+    memcpy(&bits, p, sizeof bits);
     return _mm512_set1_epi32(bits);
 }
 
 /* dot + one expanded word of weights times one word of activations */
-typedef __m512i multiply_fn(__m512i dot, __m512i w, __m512i q);
+typedef lanes multiply_fn(lanes dot, __m512i w, __m512i q);
 
-INLINE __m512i multiply_a8(__m512i dot, __m512i w, __m512i q)
+INLINE lanes multiply_a8(lanes dot, __m512i w, __m512i q)
 {
-    return _mm512_dpbusd_epi32(dot, w, q);
+    return (lanes)_mm512_dpbusd_epi32((__m512i)dot, w, q);
 }
 
-INLINE __m512i multiply_a16(__m512i dot, __m512i w, __m512i q)
+INLINE lanes multiply_a16(lanes dot, __m512i w, __m512i q)
 {
-    return _mm512_dpwssd_epi32(dot, w, q);
+    return (lanes)_mm512_dpwssd_epi32((__m512i)dot, w, q);
 }
 
 /* What a kind of weights and activations needs. */
@@ -104,23 +113,20 @@ struct kind {
 /* Activations from one column's group on; the other columns follow `groups` apart. */
 struct operand {
     const uint8_t *q;
-    const float *scale, *t;
-    const int32_t *minus_8_sum;
+    const struct rt_group *group;
     size_t groups;
 };
 
 INLINE struct operand operand_at(struct kind kind, const struct rt_acts *x, size_t group)
 {
     return (struct operand){(const uint8_t *)x->q + group * GROUP * kind.act_bytes,
-                            x->scale + group, x->t + group, x->minus_8_sum + group, x->groups};
+                            x->group + group, x->groups};
 }
 
 INLINE void advance(struct kind kind, struct operand *x, size_t groups)
 {
     x->q += groups * GROUP * kind.act_bytes;
-    x->scale += groups;
-    x->t += groups;
-    x->minus_8_sum += groups;
+    x->group += groups;
 }
 
 /* A block of one tile, expanded. */
@@ -129,28 +135,41 @@ struct expanded {
     __m512 u_d, u_m;
 };
 
-/* dot[n_tiles][n_cols] of expanded blocks, W8 less 8 times the sum. So many sums are under way in
- * turn that none waits for the one before. */
-INLINE void dot_expanded(struct kind kind, const struct expanded *block, unsigned n_tiles,
-                         const struct operand *x, uint32_t n_cols, __m512i dot[][STEP])
+/* What a dot starts from: W8 counts each weight 8 too high. */
+INLINE lanes start(struct kind kind, const struct rt_group *group)
+{
+    return kind.w8 ? (lanes)broadcast(&group->minus_8_sum) : (lanes){0};
+}
+
+INLINE lanes dot_column(struct kind kind, const struct expanded *block, const struct operand *x)
+{
+    lanes dot = start(kind, x->group);
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < GROUP * kind.act_bytes / 4; i++)
+        dot = kind.multiply(dot, block->w[i], broadcast(x->q + 4 * i));
+    return dot;
+}
+
+/* STEP columns of n_tiles tiles: dot[n_tiles][STEP]. So many sums are under way in turn that none
+ * waits for the one before, and each broadcast serves all tiles. */
+INLINE void dot_columns(struct kind kind, const struct expanded *block, unsigned n_tiles,
+                        const struct operand *x, lanes dot[][STEP])
 {
     size_t stride = x->groups * GROUP * kind.act_bytes;
-#pragma GCC unroll 8
-    for (uint32_t c = 0; c < n_cols; c++) {
-        dot[0][c] =
-            kind.w8 ? _mm512_set1_epi32(x->minus_8_sum[c * x->groups]) : _mm512_setzero_si512();
-        if (n_tiles > 1)
-            dot[1][c] = dot[0][c];
-    }
-    for (unsigned i = 0; i < GROUP * kind.act_bytes / 4; i++) {
-#pragma GCC unroll 8
-        for (uint32_t c = 0; c < n_cols; c++) {
-            __m512i q = broadcast(x->q + c * stride, i);
-            dot[0][c] = kind.multiply(dot[0][c], block[0].w[i], q);
-            if (n_tiles > 1)
-                dot[1][c] = kind.multiply(dot[1][c], block[1].w[i], q);
+#pragma GCC unroll 4
+    for (unsigned c = 0; c < STEP; c++)
+#pragma GCC unroll 2
+        for (unsigned t = 0; t < n_tiles; t++)
+            dot[t][c] = start(kind, &x->group[c * x->groups]);
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < GROUP * kind.act_bytes / 4; i++)
+#pragma GCC unroll 4
+        for (unsigned c = 0; c < STEP; c++) {
+            __m512i q = broadcast(x->q + c * stride + 4 * i);
+#pragma GCC unroll 2
+            for (unsigned t = 0; t < n_tiles; t++)
+                dot[t][c] = kind.multiply(dot[t][c], block[t].w[i], q);
         }
-    }
 }
 
 /* ---- products ------------------------------------------------------------------------------ */
@@ -160,9 +179,28 @@ INLINE __m512 bytes_to_float(const uint8_t *u)
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)u)));
 }
 
-INLINE void add_to(float *acc, __m512 product)
+/* acc_d and acc_m of one column of one tile. */
+struct sums {
+    __m512 d, m;
+};
+
+INLINE void accumulate(struct sums *acc, const struct expanded *block, lanes dot,
+                       const struct rt_group *x)
 {
-    _mm512_storeu_ps(acc, _mm512_add_ps(_mm512_loadu_ps(acc), product));
+    __m512 scaled = _mm512_mul_ps(block->u_d, _mm512_set1_ps(x->scale));
+    acc->d = _mm512_add_ps(acc->d, _mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)dot), scaled));
+    acc->m = _mm512_add_ps(acc->m, _mm512_mul_ps(block->u_m, _mm512_set1_ps(x->t)));
+}
+
+INLINE struct sums load_sums(const float *acc)
+{
+    return (struct sums){_mm512_loadu_ps(acc), _mm512_loadu_ps(acc + TILE)};
+}
+
+INLINE void store_sums(float *acc, struct sums sums)
+{
+    _mm512_storeu_ps(acc, sums.d);
+    _mm512_storeu_ps(acc + TILE, sums.m);
 }
 
 INLINE void prefetch(const uint8_t *block, unsigned bytes)
@@ -172,73 +210,95 @@ INLINE void prefetch(const uint8_t *block, unsigned bytes)
         _mm_prefetch((const char *)block + AHEAD + i, _MM_HINT_T0);
 }
 
-/* acc_d and acc_m of n_cols columns; from one tile's accumulators to the next it is `stride`. */
-INLINE void add_columns(struct kind kind, const struct expanded *block, unsigned n_tiles,
-                        const struct operand *x, uint32_t n_cols, float *acc, size_t stride)
-{
-    __m512i dot[RT_TILES][STEP];
-    dot_expanded(kind, block, n_tiles, x, n_cols, dot);
-#pragma GCC unroll 8
-    for (uint32_t c = 0; c < n_cols; c++, acc += 2 * TILE) {
-        __m512 scale = _mm512_set1_ps(x->scale[c * x->groups]);
-        __m512 t = _mm512_set1_ps(x->t[c * x->groups]);
-#pragma GCC unroll 2
-        for (unsigned tile = 0; tile < n_tiles; tile++) {
-            __m512 scaled = _mm512_mul_ps(block[tile].u_d, scale);
-            float *to = acc + tile * stride;
-            add_to(to, _mm512_mul_ps(_mm512_cvtepi32_ps(dot[tile][c]), scaled));
-            add_to(to + TILE, _mm512_mul_ps(block[tile].u_m, t));
-        }
-    }
-}
-
-INLINE void expand_block(struct kind kind, const uint8_t *h, const uint8_t *l,
+/* Block `index` of the panel. */
+INLINE void expand_block(struct kind kind, const struct rt_tiles *w, size_t index,
                          struct expanded *block)
 {
+    const uint8_t *h = w->h + index * PACK_H_BLOCK, *l = NULL;
     prefetch(h, PACK_H_BLOCK);
-    if (kind.w8)
+    if (kind.w8) {
+        l = w->l + index * PACK_L_BLOCK;
         prefetch(l, PACK_L_BLOCK);
+    }
     kind.expand(h + 2 * TILE, l, block->w);
     block->u_d = bytes_to_float(h);
     block->u_m = bytes_to_float(h + TILE);
 }
 
-/* n_tiles tiles from `tile` on, together. */
-INLINE void dot_together(struct kind kind, const struct rt_tiles *w, size_t tile, unsigned n_tiles,
-                         struct operand first, uint32_t n_cols, float *acc)
+/* One tile, column by column: few columns wait for memory, and one tile is one stream of it. */
+INLINE void dot_tile(struct kind kind, const struct rt_tiles *w, size_t tile, struct operand first,
+                     uint32_t n_cols, float *acc)
 {
-    size_t stride = (size_t)n_cols * 2 * TILE;
-    const uint8_t *h = w->h + tile * w->stride * PACK_H_BLOCK;
-    const uint8_t *l = kind.w8 ? w->l + tile * w->stride * PACK_L_BLOCK : NULL;
-    acc += tile * stride;
     for (uint32_t g = 0; g < w->n_groups; g++, advance(kind, &first, 1)) {
-        struct expanded block[RT_TILES];
+        struct expanded block;
         struct operand x = first;
-        uint32_t c = 0;
-#pragma GCC unroll 2
-        for (unsigned t = 0; t < n_tiles; t++)
-            expand_block(kind, h + t * w->stride * (size_t)PACK_H_BLOCK,
-                         kind.w8 ? l + t * w->stride * (size_t)PACK_L_BLOCK : NULL, &block[t]);
-        for (; c + STEP <= n_cols; c += STEP, advance(kind, &x, STEP * x.groups))
-            add_columns(kind, block, n_tiles, &x, STEP, acc + (size_t)c * 2 * TILE, stride);
-        for (; c < n_cols; c++, advance(kind, &x, x.groups))
-            add_columns(kind, block, n_tiles, &x, 1, acc + (size_t)c * 2 * TILE, stride);
-        h += PACK_H_BLOCK;
-        l += kind.w8 ? PACK_L_BLOCK : 0;
+        float *to = acc + tile * 2 * TILE;
+        expand_block(kind, w, tile * w->stride + g, &block);
+        for (uint32_t c = 0; c < n_cols; c++, advance(kind, &x, x.groups)) {
+            struct sums sums = load_sums(to);
+            accumulate(&sums, &block, dot_column(kind, &block, &x), x.group);
+            store_sums(to, sums);
+            to += (size_t)w->n_tiles * 2 * TILE;
+        }
     }
 }
 
-/* Few columns wait for memory: tile by tile is one stream of it. */
+/* STEP columns of a strip of n_groups expanded blocks of n_tiles tiles; acc[STEP][n_tiles][2][16].
+ */
+INLINE void dot_strip(struct kind kind, const struct expanded strip[][RT_TILES], unsigned n_tiles,
+                      uint32_t n_groups, struct operand x, float *acc)
+{
+    struct sums sums[STEP][RT_TILES];
+#pragma GCC unroll 4
+    for (unsigned c = 0; c < STEP; c++)
+#pragma GCC unroll 2
+        for (unsigned t = 0; t < n_tiles; t++)
+            sums[c][t] = load_sums(acc + (c * n_tiles + t) * 2 * TILE);
+    for (uint32_t g = 0; g < n_groups; g++, advance(kind, &x, 1)) {
+        lanes dot[RT_TILES][STEP];
+        dot_columns(kind, strip[g], n_tiles, &x, dot);
+#pragma GCC unroll 4
+        for (unsigned c = 0; c < STEP; c++)
+#pragma GCC unroll 2
+            for (unsigned t = 0; t < n_tiles; t++)
+                accumulate(&sums[c][t], &strip[g][t], dot[t][c], &x.group[c * x.groups]);
+    }
+#pragma GCC unroll 4
+    for (unsigned c = 0; c < STEP; c++)
+#pragma GCC unroll 2
+        for (unsigned t = 0; t < n_tiles; t++)
+            store_sums(acc + (c * n_tiles + t) * 2 * TILE, sums[c][t]);
+}
+
+/* n_cols columns, a multiple of STEP, of n_tiles tiles: strip by strip, each expanded once. */
+INLINE void dot_steps(struct kind kind, const struct rt_tiles *w, unsigned n_tiles,
+                      struct operand first, uint32_t n_cols, float *acc)
+{
+    struct expanded strip[STRIP][RT_TILES];
+    for (uint32_t done = 0, n; done < w->n_groups; done += n, advance(kind, &first, n)) {
+        struct operand x = first;
+        n = w->n_groups - done < STRIP ? w->n_groups - done : STRIP;
+        for (uint32_t g = 0; g < n; g++)
+            for (unsigned t = 0; t < n_tiles; t++)
+                expand_block(kind, w, (size_t)t * w->stride + done + g, &strip[g][t]);
+        for (uint32_t c = 0; c < n_cols; c += STEP, advance(kind, &x, STEP * x.groups))
+            dot_strip(kind, (const void *)strip, n_tiles, n, x,
+                      acc + (size_t)c * n_tiles * 2 * TILE);
+    }
+}
+
 INLINE void dot_tiles(struct kind kind, const struct rt_tiles *w, const struct rt_acts *acts,
                       size_t group, uint32_t n_cols, float *acc)
 {
     struct operand x = operand_at(kind, acts, group);
-    size_t tile = 0;
-    if (n_cols >= STEP)
-        for (; tile + RT_TILES <= w->n_tiles; tile += RT_TILES)
-            dot_together(kind, w, tile, RT_TILES, x, n_cols, acc);
-    for (; tile < w->n_tiles; tile++)
-        dot_together(kind, w, tile, 1, x, n_cols, acc);
+    uint32_t steps = n_cols < MANY ? 0 : n_cols / STEP * STEP;
+    if (steps && w->n_tiles == RT_TILES)
+        dot_steps(kind, w, RT_TILES, x, steps, acc);
+    else if (steps)
+        dot_steps(kind, w, 1, x, steps, acc);
+    advance(kind, &x, steps * x.groups);
+    for (size_t tile = 0; steps < n_cols && tile < w->n_tiles; tile++)
+        dot_tile(kind, w, tile, x, n_cols - steps, acc + (size_t)steps * w->n_tiles * 2 * TILE);
 }
 
 void rt_dot_w4a16_avx512vnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
@@ -266,11 +326,11 @@ INLINE __m512 brains_to_float(const uint8_t *bf16)
 }
 
 void rt_scale_rows_avx512vnni(const uint8_t *pairs, float fraction, const float *acc,
-                              uint32_t n_cols, float *y, uint32_t y_stride)
+                              uint32_t acc_stride, uint32_t n_cols, float *y, uint32_t y_stride)
 {
     __m512 d = _mm512_mul_ps(brains_to_float(pairs), _mm512_set1_ps(fraction));
     __m512 m = brains_to_float(pairs + 2 * TILE);
-    for (uint32_t c = 0; c < n_cols; c++, acc += 2 * TILE, y += y_stride) {
+    for (uint32_t c = 0; c < n_cols; c++, acc += acc_stride, y += y_stride) {
         __m512 scaled_d = _mm512_mul_ps(d, _mm512_loadu_ps(acc));
         __m512 scaled_m = _mm512_mul_ps(m, _mm512_loadu_ps(acc + TILE));
         _mm512_storeu_ps(y, _mm512_sub_ps(scaled_d, scaled_m));
@@ -286,18 +346,17 @@ INLINE void outlier_columns(struct kind kind, const uint8_t *block, const struct
                             uint32_t col, uint32_t n_cols, float *y, uint32_t y_stride)
 {
     const uint8_t *h = block + 4 * TILE;
-    struct expanded w;
-    kind.expand(h, h + PACK_NIBBLES, w.w);
+    struct expanded e;
+    kind.expand(h, h + PACK_NIBBLES, e.w);
     __m512 d = _mm512_mul_ps(halves_to_float(block), _mm512_set1_ps(0.0625F));
     __m512 m = halves_to_float(block + 2 * TILE);
     struct operand x = operand_at(kind, acts, (size_t)col * acts->groups);
     for (uint32_t c = 0; c < n_cols; c++, y += y_stride, advance(kind, &x, x.groups)) {
-        __m512i dot[1][STEP];
-        dot_expanded(kind, &w, 1, &x, 1, dot);
-        __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(*x.scale));
-        __m512 o = _mm512_sub_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[0][0]), scaled),
-                                 _mm512_mul_ps(m, _mm512_set1_ps(*x.t)));
-        add_to(y, o);
+        __m512 dot = _mm512_cvtepi32_ps((__m512i)dot_column(kind, &e, &x));
+        __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(x.group->scale));
+        __m512 o =
+            _mm512_sub_ps(_mm512_mul_ps(dot, scaled), _mm512_mul_ps(m, _mm512_set1_ps(x.group->t)));
+        _mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), o));
     }
 }
 
@@ -316,7 +375,7 @@ void rt_outlier_a8_avx512vnni(const uint8_t *block, const struct rt_acts *x, uin
 INLINE void dot_f32_columns(const float *w, uint32_t n_groups, const float *x, uint32_t stride,
                             uint32_t n_cols, float *acc)
 {
-    __m512 sum[STEP];
+    __m512 sum[STEP_F32];
 #pragma GCC unroll 8
     for (unsigned c = 0; c < n_cols; c++)
         sum[c] = _mm512_loadu_ps(acc + (size_t)c * TILE);
@@ -337,10 +396,10 @@ INLINE void dot_f32_columns(const float *w, uint32_t n_groups, const float *x, u
 void rt_dot_f32_avx512vnni(const float *w, uint32_t n_groups, const float *x, uint32_t stride,
                            uint32_t n_cols, float *acc)
 {
-    for (; n_cols >= STEP; n_cols -= STEP) {
-        dot_f32_columns(w, n_groups, x, stride, STEP, acc);
-        x += (size_t)STEP * stride;
-        acc += STEP * TILE;
+    for (; n_cols >= STEP_F32; n_cols -= STEP_F32) {
+        dot_f32_columns(w, n_groups, x, stride, STEP_F32, acc);
+        x += (size_t)STEP_F32 * stride;
+        acc += STEP_F32 * TILE;
     }
     if (n_cols & 4) {
         dot_f32_columns(w, n_groups, x, stride, 4, acc);

@@ -47,10 +47,9 @@ static int32_t sum_group(const int32_t *q)
 static void quantize_into(const float *x, int limit, const struct rt_acts *out, size_t group,
                           int32_t *q)
 {
-    out->scale[group] = quantize_group(x, limit, q);
+    float scale = quantize_group(x, limit, q);
     int32_t sum = sum_group(q);
-    out->t[group] = out->scale[group] * (float)sum;
-    out->minus_8_sum[group] = -8 * sum;
+    out->group[group] = (struct rt_group){scale, scale * (float)sum, sum, -8 * sum};
 }
 
 void rt_quantize_a16_scalar(const float *x, uint32_t n_groups, const struct rt_acts *out,
@@ -108,7 +107,7 @@ static int32_t dot_row(const uint8_t *h, const uint8_t *l, unsigned row, const s
         int weight = l ? 16 * nibble(h, row, i) + nibble(l, row, i) : nibble(h, row, i);
         dot += weight * activation(x, group, i);
     }
-    return l ? dot + x->minus_8_sum[group] : dot;
+    return l ? dot + x->group[group].minus_8_sum : dot;
 }
 
 /* One block against one column's group; acc[2][16]. */
@@ -116,7 +115,7 @@ static void dot_block(const uint8_t *h, const uint8_t *l, const struct rt_acts *
                       activation_fn *activation, float *acc)
 {
     const uint8_t *u_d = h, *u_m = h + TILE;
-    float scale = x->scale[group], t = x->t[group];
+    float scale = x->group[group].scale, t = x->group[group].t;
     for (unsigned row = 0; row < TILE; row++) {
         int32_t dot = dot_row(h + 2 * TILE, l, row, x, group, activation);
         acc[row] = acc[row] + (float)dot * ((float)u_d[row] * scale);
@@ -127,8 +126,8 @@ static void dot_block(const uint8_t *h, const uint8_t *l, const struct rt_acts *
 static void dot_tiles(const struct rt_tiles *w, bool w8, const struct rt_acts *x, uint32_t col,
                       uint32_t n_cols, uint32_t group, activation_fn *activation, float *acc)
 {
-    for (size_t tile = 0; tile < w->n_tiles; tile++)
-        for (uint32_t c = 0; c < n_cols; c++, acc += 2 * TILE)
+    for (uint32_t c = 0; c < n_cols; c++)
+        for (size_t tile = 0; tile < w->n_tiles; tile++, acc += 2 * TILE)
             for (size_t g = 0; g < w->n_groups; g++) {
                 size_t block = tile * w->stride + g;
                 dot_block(w->h + block * PACK_H_BLOCK, w8 ? w->l + block * PACK_L_BLOCK : NULL, x,
@@ -154,13 +153,13 @@ void rt_dot_w8a8_scalar(const struct rt_tiles *w, const struct rt_acts *x, uint3
     dot_tiles(w, true, x, col, n_cols, group, activation_a8, acc);
 }
 
-void rt_scale_rows_scalar(const uint8_t *pairs, float fraction, const float *acc, uint32_t n_cols,
-                          float *y, uint32_t y_stride)
+void rt_scale_rows_scalar(const uint8_t *pairs, float fraction, const float *acc,
+                          uint32_t acc_stride, uint32_t n_cols, float *y, uint32_t y_stride)
 {
     uint16_t d[TILE], m[TILE];
     memcpy(d, pairs, sizeof d);
     memcpy(m, pairs + sizeof d, sizeof m);
-    for (uint32_t c = 0; c < n_cols; c++, acc += 2 * TILE, y += y_stride)
+    for (uint32_t c = 0; c < n_cols; c++, acc += acc_stride, y += y_stride)
         for (unsigned row = 0; row < TILE; row++)
             y[row] = ert_bf16_to_f32(d[row]) * fraction * acc[row] -
                      ert_bf16_to_f32(m[row]) * acc[TILE + row];
@@ -175,7 +174,7 @@ static void outlier_block(const uint8_t *block, const struct rt_acts *x, uint32_
     const uint8_t *h = block + sizeof d + sizeof m, *l = h + PACK_NIBBLES;
     for (uint32_t c = 0; c < n_cols; c++, y += y_stride) {
         size_t group = (size_t)(col + c) * x->groups;
-        float scale = x->scale[group], t = x->t[group];
+        float scale = x->group[group].scale, t = x->group[group].t;
         for (unsigned row = 0; row < TILE; row++) {
             float dot = (float)dot_row(h, l, row, x, group, activation);
             float o = dot * (ert_f16_to_f32(d[row]) * 0.0625F * scale) - ert_f16_to_f32(m[row]) * t;

@@ -54,9 +54,8 @@ static void quantize_into(const float *x, int limit, const struct rt_acts *out, 
                           __m256i *q)
 {
     int32_t sum;
-    out->scale[group] = quantize_group(x, limit, q, &sum);
-    out->t[group] = out->scale[group] * (float)sum;
-    out->minus_8_sum[group] = -8 * sum;
+    float scale = quantize_group(x, limit, q, &sum);
+    out->group[group] = (struct rt_group){scale, scale * (float)sum, sum, -8 * sum};
 }
 
 /* Packing works within 128-bit lanes; the permutation puts the columns back in order. */

@@ -72,11 +72,10 @@ static struct rt_acts new_acts(uint64_t *seed, uint32_t n_cols, uint32_t groups,
 {
     size_t n = (size_t)n_cols * groups;
     int limit = bits == 16 ? 32767 : 127;
-    struct rt_acts x = {malloc(n * 32 * bits / 8), malloc(n * sizeof(float)),
-                        malloc(n * sizeof(float)), malloc(n * sizeof(int32_t)), groups};
-    assert_true(x.q && x.scale && x.t && x.minus_8_sum);
+    struct rt_acts x = {malloc(n * 32 * bits / 8), malloc(n * sizeof *x.group), groups};
+    assert_true(x.q && x.group);
     for (size_t g = 0; g < n; g++) {
-        x.scale[g] = fill == ACT_ZERO ? 0 : fabsf(random_float(seed)) * 0.01F;
+        float scale = fill == ACT_ZERO ? 0 : fabsf(random_float(seed)) * 0.01F;
         int sum = 0;
         for (size_t i = g * 32; i < g * 32 + 32; i++) {
             int q = fill == ACT_RANDOM    ? (int)(random_u64(seed) % (2 * limit + 1)) - limit
@@ -89,8 +88,7 @@ static struct rt_acts new_acts(uint64_t *seed, uint32_t n_cols, uint32_t groups,
             else
                 ((int8_t *)x.q)[i] = (int8_t)q;
         }
-        x.t[g] = x.scale[g] * (float)sum;
-        x.minus_8_sum[g] = -8 * sum;
+        x.group[g] = (struct rt_group){scale, scale * (float)sum, sum, -8 * sum};
     }
     return x;
 }
@@ -98,9 +96,7 @@ static struct rt_acts new_acts(uint64_t *seed, uint32_t n_cols, uint32_t groups,
 static void free_acts(struct rt_acts *x)
 {
     free(x->q);
-    free(x->scale);
-    free(x->t);
-    free(x->minus_8_sum);
+    free(x->group);
 }
 
 /* Activation of column i of a group by the sentence in kernels.h: a16 in the order 0 2 1 3. */
@@ -232,9 +228,8 @@ static void check_dot_definition(rt_dot_fn *fn, bool w8, unsigned bits, uint64_t
                 size_t group = (size_t)c * n_groups + g;
                 double dot = (double)reference_dot(
                     block + 32, w8 ? l + (size_t)g * PACK_L_BLOCK : NULL, row, &x, group, bits);
-                double term_d = dot * block[row] * x.scale[group];
-                double term_m =
-                    (double)block[16 + row] * x.scale[group] * x.minus_8_sum[group] / -8;
+                double term_d = dot * block[row] * x.group[group].scale;
+                double term_m = (double)block[16 + row] * x.group[group].scale * x.group[group].sum;
                 d += term_d, m += term_m;
                 size_d += fabs(term_d), size_m += fabs(term_m);
             }
@@ -290,8 +285,8 @@ static void check_outlier_values(const uint8_t *block, const struct rt_acts *x, 
             memcpy(&m, block + 32 + 2 * row, 2);
             size_t group = (size_t)(col + c) * x->groups;
             double dot = (double)reference_dot(block + 64, block + 320, row, x, group, bits);
-            double a = dot * ert_f16_to_f32(d) / 16 * x->scale[group];
-            double b = (double)ert_f16_to_f32(m) * x->scale[group] * x->minus_8_sum[group] / -8;
+            double a = dot * ert_f16_to_f32(d) / 16 * x->group[group].scale;
+            double b = (double)ert_f16_to_f32(m) * x->group[group].scale * x->group[group].sum;
             size_t at = (size_t)c * y_stride + row;
             assert_within(y[at], before[at] + (a - b),
                           4 * u * (fabs(a) + fabs(b) + fabs((double)before[at])) + 1e-37);
@@ -346,7 +341,9 @@ static void run_scale_rows_case(const struct rt_kernels *k, const struct rt_kern
                                 float fraction, uint32_t n_cols, uint32_t stride)
 {
     uint64_t seed = n_cols + stride;
-    size_t n = (size_t)(n_cols - 1) * stride + PACK_TILE, n_acc = (size_t)n_cols * 2 * PACK_TILE;
+    uint32_t acc_stride = 2 * PACK_TILE * (1 + n_cols % 2);
+    size_t n = (size_t)(n_cols - 1) * stride + PACK_TILE;
+    size_t n_acc = (size_t)(n_cols - 1) * acc_stride + 2 * PACK_TILE;
     uint8_t *pairs = new_bytes(PACK_PAIRS);
     float *acc = new_floats(n_acc), *y = new_floats(n), *expected = new_floats(n);
     random_floats(&seed, acc, n_acc, 1e4F);
@@ -356,16 +353,16 @@ static void run_scale_rows_case(const struct rt_kernels *k, const struct rt_kern
     }
     random_floats(&seed, y, n, 1);
     memcpy(expected, y, n * sizeof *y);
-    k->scale_rows(pairs, fraction, acc, n_cols, y, stride);
-    scalar->scale_rows(pairs, fraction, acc, n_cols, expected, stride);
+    k->scale_rows(pairs, fraction, acc, acc_stride, n_cols, y, stride);
+    scalar->scale_rows(pairs, fraction, acc, acc_stride, n_cols, expected, stride);
     assert_same_bits(y, expected, n * sizeof *y);
     for (uint32_t c = 0; c < n_cols; c++)
         for (unsigned row = 0; row < PACK_TILE; row++) {
             uint16_t d, m;
             memcpy(&d, pairs + 2 * row, 2);
             memcpy(&m, pairs + 32 + 2 * row, 2);
-            double a = (double)ert_bf16_to_f32(d) * fraction * acc[c * 32 + row];
-            double b = (double)ert_bf16_to_f32(m) * acc[c * 32 + 16 + row];
+            double a = (double)ert_bf16_to_f32(d) * fraction * acc[c * acc_stride + row];
+            double b = (double)ert_bf16_to_f32(m) * acc[c * acc_stride + 16 + row];
             assert_within(y[(size_t)c * stride + row], a - b, 2 * u * (fabs(a) + fabs(b)) + 1e-40);
         }
     free_bytes(pairs);
@@ -442,7 +439,7 @@ static void fill_hostile(uint64_t *seed, float *x, uint32_t n_groups)
 static void check_quantized_group(const float *x, const struct rt_acts *out, size_t g,
                                   unsigned bits)
 {
-    double amax = 0, limit = bits == 16 ? 32767 : 127, scale = out->scale[g];
+    double amax = 0, limit = bits == 16 ? 32767 : 127, scale = out->group[g].scale;
     int64_t sum = 0;
     for (unsigned i = 0; i < 32; i++)
         amax = fmax(amax, fabs(x[i])); /* fmax ignores a NaN */
@@ -457,8 +454,9 @@ static void check_quantized_group(const float *x, const struct rt_acts *out, siz
         assert_within(q * scale, value, 0.501 * scale + 4 * u * fabs(value));
         sum += (int64_t)q;
     }
-    assert_int_equal(out->minus_8_sum[g], -8 * sum);
-    assert_true(out->t[g] == out->scale[g] * (float)sum);
+    assert_int_equal(out->group[g].sum, sum);
+    assert_int_equal(out->group[g].minus_8_sum, -8 * sum);
+    assert_true(out->group[g].t == out->group[g].scale * (float)sum);
 }
 
 static void check_quantize(rt_quantize_fn *fn, rt_quantize_fn *scalar, unsigned bits)
@@ -475,9 +473,7 @@ static void check_quantize(rt_quantize_fn *fn, rt_quantize_fn *scalar, unsigned 
         scalar(x, 1, &b, 0);
         scalar(x + 32, n_groups - 1, &b, 1);
         assert_same_bits(a.q, b.q, bytes);
-        assert_same_bits(a.scale, b.scale, n_groups * sizeof *a.scale);
-        assert_same_bits(a.t, b.t, n_groups * sizeof *a.t);
-        assert_same_bits(a.minus_8_sum, b.minus_8_sum, n_groups * sizeof *a.minus_8_sum);
+        assert_same_bits(a.group, b.group, n_groups * sizeof *a.group);
         for (uint32_t g = 0; g < n_groups; g++)
             check_quantized_group(x + (size_t)g * 32, &a, g, bits);
         free_floats(x);
@@ -494,8 +490,8 @@ static void check_quantize_ties(rt_quantize_fn *fn, unsigned bits, float limit)
     uint64_t seed = 1;
     struct rt_acts out = new_acts(&seed, 1, 1, bits, ACT_LARGEST);
     fn(x, 1, &out, 0);
-    assert_true(out.scale[0] == 1);
-    assert_int_equal(out.minus_8_sum[0], -8 * ((int)limit + 1));
+    assert_true(out.group[0].scale == 1);
+    assert_int_equal(out.group[0].sum, (int)limit + 1);
     for (unsigned i = 0; i < 32; i++)
         assert_int_equal(activation(&out, 0, i, bits), i < 8 ? expected[i] : 0);
     free_acts(&out);

@@ -199,10 +199,9 @@ static void input_init(struct input *in, uint64_t *seed, struct variant v, uint3
 {
     size_t groups = cols / 32;
     in->f32 = new_memory(sizeof(float) * n_cols * cols);
-    in->acts = (struct rt_acts){new_memory(2 * (size_t)n_cols * cols),
-                                new_memory(sizeof(float) * n_cols * groups),
-                                new_memory(sizeof(float) * n_cols * groups),
-                                new_memory(sizeof(int32_t) * n_cols * groups), (uint32_t)groups};
+    in->acts =
+        (struct rt_acts){new_memory(2 * (size_t)n_cols * cols),
+                         new_memory(sizeof(struct rt_group) * n_cols * groups), (uint32_t)groups};
     random_floats(seed, in->f32, (size_t)n_cols * cols, 3);
     for (size_t c = 0; c < n_cols && v.act_bits; c++)
         (v.act_bits == 16 ? kernels->quantize_a16 : kernels->quantize_a8)(
@@ -214,9 +213,7 @@ static void free_input(struct input *in)
 {
     free(in->f32);
     free(in->acts.q);
-    free(in->acts.scale);
-    free(in->acts.t);
-    free(in->acts.minus_8_sum);
+    free(in->acts.group);
 }
 
 /* What the activation stands for after quantization; the a16 order swaps 1 and 2 of each four. */
@@ -226,7 +223,7 @@ static double input_value(const struct input *in, uint32_t c, uint32_t col)
     size_t i = (size_t)c * in->x.stride + col;
     if (in->x.act_bits == 0)
         return in->f32[i];
-    double scale = in->acts.scale[i / 32];
+    double scale = in->acts.group[i / 32].scale;
     if (in->x.act_bits == 8)
         return ((const int8_t *)in->acts.q)[i] * scale;
     return ((const int16_t *)in->acts.q)[i / 4 * 4 + order[i % 4]] * scale;
