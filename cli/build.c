@@ -28,6 +28,13 @@ static int parse_tiers(const char *text, struct var_build_options *options, stru
     return 0;
 }
 
+/* A sentence between two drawings of the bar. */
+static void say(void *ctx, const char *sentence)
+{
+    progress_close(ctx);
+    fprintf(stderr, "edgert: %s\n", sentence);
+}
+
 /* What the build had to leave out of the model, the pack says itself. */
 static void tell_context(const char *path)
 {
@@ -46,10 +53,13 @@ static int build(struct var_build_options *options)
     struct progress_bar bar;
     struct ert_error err;
     options->progress = progress_open(&bar);
+    options->notice = (struct var_notice){say, &bar};
     int rc = var_build(options, &err);
     progress_close(&bar);
     if (rc == -ERT_E_CANCELLED) {
-        fprintf(stderr, "edgert: stopped; nothing was written\n");
+        fprintf(stderr, var_build_resumes(options)
+                            ? "edgert: stopped; the same command goes on from here\n"
+                            : "edgert: stopped; nothing was written\n");
         return CLI_INTERRUPTED;
     }
     if (rc)
@@ -72,7 +82,13 @@ int command_build(int argc, char **argv)
         {"h-only", 0, NULL, "without w8a8's planes", OPTION_FLAG, &options.h_only, 0, 0},
         {"no-catalog", 0, NULL, "do not measure the points", OPTION_FLAG, &options.no_catalog, 0,
          0},
-        {"seed", 0, "N", "of the calibration (1)", OPTION_SEED, &options.seed, 0, 0},
+        {"calib", 0, "FILE", "text to calibrate on (the model writes its own)", OPTION_TEXT,
+         &options.calib, 0, 0},
+        {"calib-tokens", 0, "N", "how much of it (16384)", OPTION_COUNT, &options.calib_tokens, 256,
+         1 << 22},
+        {"nearest", 0, NULL, "round to the nearest, uncalibrated: quick", OPTION_FLAG,
+         &options.nearest, 0, 0},
+        {"seed", 0, "N", "of the text that the model writes (1)", OPTION_SEED, &options.seed, 0, 0},
         {"threads", 't', "N", "threads (all CPUs)", OPTION_COUNT, &options.threads, 1, 256},
         {"truncate-attention", 0, NULL, "tiers narrow attention too (for tests)", OPTION_FLAG,
          &options.truncate_attention, 0, 0},
@@ -87,7 +103,8 @@ int command_build(int argc, char **argv)
         .about =
             "Makes a pack of SOURCE: a GGUF file, a folder of a Hugging Face model (config.json,\n"
             "safetensors, tokenizer.json) or a llama2.c checkpoint. The pack appears when it is\n"
-            "complete; Ctrl-C leaves nothing behind.",
+            "complete; until then what is done lies in PACK.build, and the same command goes on\n"
+            "from there after Ctrl-C or whatever else ended it.",
         .rows = rows,
         .n_rows = sizeof rows / sizeof *rows,
         .min_arguments = 1,

@@ -11,13 +11,15 @@
 
 enum { BAR_COLUMNS = 30 };
 
-/* "1:05" left, judged by the stage's pace so far. */
+/* "1:05" left, judged by the pace since the bar last began: a job that goes on from an earlier one
+ * begins in the middle. */
 static void time_left(const struct progress_bar *bar, uint64_t now, double share, char out[32])
 {
+    double done = share - bar->pace_share;
     out[0] = '\0';
-    if (share < 0.02 || share >= 1)
+    if (done < 0.02 || share >= 1)
         return;
-    double seconds = (double)(now - bar->stage_ns) * 1e-9 * (1 - share) / share;
+    double seconds = (double)(now - bar->pace_ns) * 1e-9 * (1 - share) / done;
     unsigned whole = (unsigned)(seconds < 359999 ? seconds + 0.5 : 359999);
     if (whole >= 3600)
         snprintf(out, 32, "%u:%02u:%02u left", whole / 3600, whole / 60 % 60, whole % 60);
@@ -43,10 +45,12 @@ static bool report(void *ctx, const char *stage, double done, double total)
     struct progress_bar *bar = ctx;
     uint64_t now = ert_now_ns();
     double share = total > 0 ? done / total : 0;
-    if (strncmp(bar->stage, stage, sizeof bar->stage - 1) != 0) {
-        snprintf(bar->stage, sizeof bar->stage, "%s", stage);
-        bar->stage_ns = now;
+    if (bar->pace_ns == 0 || share < bar->share) { /* a stage that counts for itself */
+        bar->pace_ns = now;
+        bar->pace_share = share;
     }
+    bar->share = share;
+    snprintf(bar->stage, sizeof bar->stage, "%s", stage);
     if (bar->terminal && now - bar->begin_ns > PATIENCE_NS && now - bar->drawn_ns > REDRAW_NS)
         draw(bar, now, share < 0 ? 0 : share > 1 ? 1 : share);
     return !interrupt_seen();

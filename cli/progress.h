@@ -7,7 +7,9 @@
 
 struct progress_bar {
     char stage[64];
-    uint64_t begin_ns, stage_ns, drawn_ns;
+    uint64_t begin_ns, drawn_ns;
+    uint64_t pace_ns; /* since when the pace is judged, from which share */
+    double pace_share, share;
     bool terminal, drawn;
 };
 

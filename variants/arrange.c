@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "runtime/pack_format.h"
-#include "variants/calibrate.h"
 
 /* A unit of channels that move together, for sorting. */
 struct unit {
@@ -76,7 +75,7 @@ static int add_squares(const struct var_tensor *t, const float *scale, double *b
 /* One layer's work and what it needs. */
 struct layer_job {
     const struct var_source *src;
-    const struct var_layer_stats *stats; /* or NULL */
+    const struct var_moments *moments; /* or NULL */
     struct var_layer_order *order;
     const struct rt_dims *widest;
     uint32_t layer;
@@ -88,6 +87,12 @@ static const struct var_tensor *part(const struct layer_job *j, enum var_part p)
     return &j->src->layers[j->layer].part[p];
 }
 
+/* E[a_c^2] of an MLP channel. */
+static double mean_square(const struct var_moments *m, uint32_t c)
+{
+    return (double)m->gram[VAR_IN_GATED][c * ((size_t)m->width[VAR_IN_GATED] + 1)];
+}
+
 /* Importance of MLP channels: what a channel adds to the residual, E[a_j^2] |W_down[:,j]|^2, or,
  * where nothing was measured, the product of the norms that a_j is made of. */
 static int score_mlp(const struct layer_job *j, double *score)
@@ -97,13 +102,13 @@ static int score_mlp(const struct layer_job *j, double *score)
     double *gate = calloc(3 * (size_t)n_ff, sizeof *gate), *up = gate ? gate + n_ff : NULL;
     double *down = gate ? up + n_ff : NULL;
     int rc = norm && gate ? add_squares(part(j, VAR_DOWN), NULL, NULL, down) : -1;
-    if (!rc && !j->stats) {
+    if (!rc && !j->moments) {
         var_tensor_row(part(j, VAR_NORM_MLP), 0, norm);
         rc = add_squares(part(j, VAR_GATE), norm, gate, NULL);
         rc = rc ? rc : add_squares(part(j, VAR_UP), norm, up, NULL);
     }
     for (uint32_t c = 0; c < n_ff && !rc; c++)
-        score[c] = down[c] * (j->stats ? j->stats->sum_a2[c] : gate[c] * up[c]);
+        score[c] = down[c] * (j->moments ? mean_square(j->moments, c) : gate[c] * up[c]);
     free(norm);
     free(gate);
     return rc;
@@ -272,28 +277,23 @@ static int allocate(struct var_arrangement *a, const struct rt_model *m)
     return ok ? 0 : -1;
 }
 
-struct arrange_job {
-    const struct var_source *src;
-    const struct var_build_options *options;
-    const struct var_stats *stats;
-    struct var_arrangement *a;
-    _Atomic(int) failed;
-};
-
-static void arrange_layers(void *ctx, unsigned worker, unsigned n)
+static int arrange_layer(struct var_arrangement *a, const struct var_source *src,
+                         const struct var_build_options *options,
+                         const struct var_moments_store *store, uint32_t l, struct ert_error *err)
 {
-    struct arrange_job *job = ctx;
-    for (uint32_t l = worker; l < job->a->n_layers; l += n) {
-        struct layer_job j = {.src = job->src,
-                              .stats = job->stats ? &job->stats->layers[l] : NULL,
-                              .order = &job->a->layers[l],
-                              .widest = &job->a->dims[0][l],
-                              .layer = l,
-                              .sort_mlp = job->a->n_tiers > 1,
-                              .sort_heads = job->options->truncate_attention};
-        if (order_mlp(&j) || order_heads(&j))
-            job->failed = 1;
-    }
+    struct var_moments moments = {0};
+    const struct layer_job j = {.src = src,
+                                .moments = store ? &moments : NULL,
+                                .order = &a->layers[l],
+                                .widest = &a->dims[0][l],
+                                .layer = l,
+                                .sort_mlp = a->n_tiers > 1,
+                                .sort_heads = options->truncate_attention};
+    int rc = store ? store->load(store->ctx, l, &moments, err) : 0;
+    if (!rc && (order_mlp(&j) || order_heads(&j)))
+        rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
+    var_moments_release(&moments);
+    return rc;
 }
 
 /* A norm over a head's dimensions needs all of them. */
@@ -315,27 +315,27 @@ static void choose_tiers(struct var_arrangement *a, const struct var_build_optio
 }
 
 int var_arrange(struct var_arrangement **a, const struct var_source *src,
-                const struct var_build_options *options, const struct var_stats *stats,
-                struct rt_team *team, struct ert_error *err)
+                const struct var_build_options *options, const struct var_moments_store *moments,
+                struct ert_error *err)
 {
-    *a = calloc(1, sizeof **a);
-    struct arrange_job job = {src, options, stats, *a, 0};
-    if (!*a)
-        return ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
-    choose_tiers(*a, options);
-    if (allocate(*a, &src->model) || order_residual(src, options->outliers, (*a)->residual))
-        job.failed = 1;
-    if (!job.failed) {
-        var_choose_widths(*a, &src->model, options->truncate_attention);
-        keep_normed_heads_whole(*a, src);
-        rt_team_run(team, rt_team_size(team), arrange_layers, &job);
+    struct var_arrangement *made = *a = calloc(1, sizeof **a);
+    int rc = 0;
+    if (made)
+        choose_tiers(made, options);
+    if (!made || allocate(made, &src->model) ||
+        order_residual(src, options->outliers, made->residual))
+        rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
+    if (!rc) {
+        var_choose_widths(made, &src->model, options->truncate_attention);
+        keep_normed_heads_whole(made, src);
     }
-    if (job.failed) {
-        var_arrangement_free(*a);
+    for (uint32_t l = 0; l < src->model.n_layers && !rc; l++)
+        rc = arrange_layer(made, src, options, moments, l, err);
+    if (rc) {
+        var_arrangement_free(made);
         *a = NULL;
-        return ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
     }
-    return 0;
+    return rc;
 }
 
 void var_arrangement_free(struct var_arrangement *a)

@@ -3,11 +3,8 @@
 #ifndef VAR_ARRANGE_H
 #define VAR_ARRANGE_H
 
-#include "runtime/team.h"
-#include "variants/source.h"
+#include "variants/moments.h"
 #include "variants/variants.h"
-
-struct var_stats;
 
 /* Maps from stored to source index; -1 is padding. */
 struct var_layer_order {
@@ -26,12 +23,12 @@ struct var_arrangement {
     struct var_layer_order *layers;      /* [n_layers] */
 };
 
-/* Orders by importance: from stats (variants/calibrate.h) where given, else from the weights alone.
+/* Orders by importance: from the moments of each layer where given, else from the weights alone.
  * Channels of a source with 16-level groups move in whole groups of 32, so that the pack finds the
  * source's grid again. The caller frees *a. */
 int var_arrange(struct var_arrangement **a, const struct var_source *src,
-                const struct var_build_options *options, const struct var_stats *stats,
-                struct rt_team *team, struct ert_error *err);
+                const struct var_build_options *options, const struct var_moments_store *moments,
+                struct ert_error *err);
 void var_arrangement_free(struct var_arrangement *a); /* NULL is fine */
 
 /* Fills a->dims (tiers.c) for a->rank_percent; a's arrays are allocated. */

@@ -13,19 +13,18 @@ enum { ITERATIONS = 8 };
 struct removed {
     const struct rt_model *model;
     const struct var_tensor *down;
-    const struct var_layer_stats *stats;
+    const struct var_moments *moments;
     const int32_t *channels; /* stored to source */
-    double tokens;
     uint32_t first, end;
 };
 
 /* sum_j W_down[row][j] v[j] over the removed channels j. */
-static double lost_sum(const struct removed *r, const float *w, const double *v)
+static double lost_sum(const struct removed *r, const float *w, const float *v)
 {
     double sum = 0;
     for (uint32_t c = r->first; c < r->end; c++)
         if (r->channels[c] >= 0)
-            sum += (double)w[r->channels[c]] * v[r->channels[c]];
+            sum += (double)w[r->channels[c]] * (double)v[r->channels[c]];
     return sum;
 }
 
@@ -37,13 +36,13 @@ static int mean_of_lost(const struct removed *r, double *bias)
         return -1;
     for (uint32_t row = 0; row < r->model->n_embd; row++) {
         var_tensor_row(r->down, row, w);
-        bias[row] = lost_sum(r, w, r->stats->sum_a) / r->tokens;
+        bias[row] = lost_sum(r, w, r->moments->mean[VAR_IN_GATED]);
     }
     free(w);
     return 0;
 }
 
-/* c[row][i] = sum over tokens of y[row] b[i]. */
+/* c[row][i] = E[y[row] b[i]]. */
 static int cross_of_lost(const struct removed *r, double *c)
 {
     uint32_t e = r->model->n_embd;
@@ -55,7 +54,8 @@ static int cross_of_lost(const struct removed *r, double *c)
         for (uint32_t s = r->first; s < r->end; s++) {
             int32_t j = r->channels[s];
             for (uint32_t i = 0; i < e && j >= 0; i++)
-                c[(size_t)row * e + i] += (double)w[j] * (double)r->stats->cross[(size_t)j * e + i];
+                c[(size_t)row * e + i] +=
+                    (double)w[j] * (double)r->moments->cross[(size_t)j * e + i];
         }
     }
     free(w);
@@ -156,9 +156,9 @@ static void factor_gram(const struct removed *r, double *l)
     size_t n = r->model->n_embd;
     double trace = 0;
     for (size_t i = 0; i < n; i++)
-        trace += (double)r->stats->gram[i * n + i];
+        trace += (double)r->moments->gram[VAR_IN_MLP][i * n + i];
     for (size_t i = 0; i < n * n; i++)
-        l[i] = (double)r->stats->gram[i];
+        l[i] = (double)r->moments->gram[VAR_IN_MLP][i];
     for (size_t i = 0; i < n; i++)
         l[i * n + i] += RIDGE * trace / (double)n;
     cholesky(l, r->model->n_embd);
@@ -175,7 +175,7 @@ static int fit(const struct removed *r, struct closed_form *f, const double *bia
     factor_gram(r, f->l);
     for (size_t row = 0; row < n; row++) {
         for (size_t i = 0; i < n; i++)
-            f->m[row * n + i] -= bias[row] * r->stats->sum_b[i];
+            f->m[row * n + i] -= bias[row] * (double)r->moments->mean[VAR_IN_MLP][i];
         solve_lower(f->l, n, f->m + row * n); /* row of C L^-T */
     }
     leading_directions(f->m, n, f->u, rank, f->scratch);
@@ -203,8 +203,8 @@ static int add_compensator(const struct removed *r, const int32_t *residual, con
                            uint32_t rank, struct var_extras *x)
 {
     size_t n = r->model->n_embd, wide = r->model->n_embd_pad;
+    x->rank = var_compensator_rank(r->model, rank);
     rank = rank < n ? rank : (uint32_t)n;
-    x->rank = pack_pad(rank, PACK_GROUP);
     x->comp_v = calloc(x->rank * wide + 1, sizeof *x->comp_v);
     x->comp_u = calloc(x->rank * wide + 1, sizeof *x->comp_u);
     double *memory = calloc(2 * n * n + rank * n + n + 1, sizeof *memory);
@@ -228,19 +228,28 @@ static void free_extras(struct var_extras *x)
     *x = (struct var_extras){0};
 }
 
+bool var_drops_channels(const struct var_arrangement *a, uint32_t tier, uint32_t layer)
+{
+    return a->dims[tier][layer].mlp < a->dims[0][layer].mlp;
+}
+
+uint32_t var_compensator_rank(const struct rt_model *m, uint32_t rank)
+{
+    return pack_pad(rank < m->n_embd ? rank : m->n_embd, PACK_GROUP);
+}
+
 int var_compensate(struct var_extras *x, const struct var_source *src,
-                   const struct var_arrangement *a, const struct var_stats *stats, uint32_t tier,
-                   uint32_t layer, uint32_t rank, struct ert_error *err)
+                   const struct var_arrangement *a, const struct var_moments *moments,
+                   uint32_t tier, uint32_t layer, uint32_t rank, struct ert_error *err)
 {
     const struct rt_model *m = &src->model;
     const struct removed r = {.model = m,
                               .down = &src->layers[layer].part[VAR_DOWN],
-                              .stats = &stats->layers[layer],
+                              .moments = moments,
                               .channels = a->layers[layer].mlp,
-                              .tokens = (double)stats->tokens,
                               .first = a->dims[tier][layer].mlp,
                               .end = a->dims[0][layer].mlp};
-    if (r.first == r.end || stats->tokens == 0)
+    if (!var_drops_channels(a, tier, layer))
         return 0;
     double *bias = calloc(m->n_embd, sizeof *bias);
     x->mlp_bias = calloc(m->n_embd_pad, sizeof *x->mlp_bias);

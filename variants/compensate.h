@@ -3,7 +3,7 @@
 #define VAR_COMPENSATE_H
 
 #include "variants/arrange.h"
-#include "variants/calibrate.h"
+#include "variants/moments.h"
 
 /* Private extras of one tier and layer, in stored order, owned by the caller; absent ones NULL. */
 struct var_extras {
@@ -14,10 +14,15 @@ struct var_extras {
 
 /* For the channels S that tier `tier` drops from layer `layer`: the bias W_down[:,S] E[a_S], and,
  * with rank > 0, the best rank-limited linear map from the MLP's input to what is still missing
- * (ridge regression on the moments, cut to its leading output directions). Nothing where S is
- * empty. */
+ * (ridge regression on the layer's moments, which then hold the cross moments, cut to its leading
+ * output directions). Nothing where S is empty. */
 int var_compensate(struct var_extras *x, const struct var_source *src,
-                   const struct var_arrangement *a, const struct var_stats *stats, uint32_t tier,
-                   uint32_t layer, uint32_t rank, struct ert_error *err);
+                   const struct var_arrangement *a, const struct var_moments *moments,
+                   uint32_t tier, uint32_t layer, uint32_t rank, struct ert_error *err);
+
+/* Whether a tier drops channels of a layer, and so has extras there. */
+bool var_drops_channels(const struct var_arrangement *a, uint32_t tier, uint32_t layer);
+/* The stored rank of a compensator of that rank, padded. */
+uint32_t var_compensator_rank(const struct rt_model *m, uint32_t rank);
 
 #endif

@@ -3,8 +3,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include <xxhash.h>
-
 static json_t *describe_model(const struct rt_model *m)
 {
     return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b}", "arch",
@@ -51,16 +49,9 @@ static json_t *describe_source(const struct var_source *src)
     const char *base = strrchr(src->path, '/');
     char hash[17];
     uint64_t bytes = 0;
-    XXH64_state_t *state = XXH64_createState();
-    if (!state)
-        return NULL;
-    XXH64_reset(state, 0);
-    for (uint32_t i = 0; i < src->n_maps; i++) {
-        XXH64_update(state, src->maps[i].data, src->maps[i].size);
+    for (uint32_t i = 0; i < src->n_maps; i++)
         bytes += src->maps[i].size;
-    }
-    snprintf(hash, sizeof hash, "%016" PRIx64, XXH64_digest(state));
-    XXH64_freeState(state);
+    snprintf(hash, sizeof hash, "%016" PRIx64, var_source_hash(src));
     return json_pack("{s:s, s:I, s:s, s:s}", "file", base ? base + 1 : src->path, "bytes",
                      (json_int_t)bytes, "xxh64", hash, "type", src->type);
 }
@@ -74,13 +65,17 @@ static json_t *describe_recipe(const struct var_source *src, const struct var_ar
     const char *order = a->n_tiers == 1 ? "as in the source"
                         : src->grid     ? "groups of 32 channels by E[a^2] |down|^2"
                                         : "channels by E[a^2] |down|^2";
-    return json_pack("{s:s, s:s, s:s, s:b, s:i, s:I}", "quantizer",
-                     "asymmetric groups of 32, least squared error, 8-bit scales and offsets",
-                     "mlp_order", order, "attention",
-                     o->truncate_attention ? "heads ordered by weight norms"
-                                           : "whole in every tier",
-                     "outlier_group", o->outliers, "compensator_rank", (int)o->comp_rank, "seed",
-                     (json_int_t)o->seed);
+    const char *rounding = o->nearest ? "to the nearest level, least squared error of the weights"
+                                      : "least squared error of the products, by their inputs";
+    const char *texts = o->calib ? "text of the user's" : "the model's own, from its first token";
+    return json_pack(
+        "{s:s, s:s, s:s, s:i, s:s, s:s, s:b, s:i, s:I}", "quantizer",
+        "asymmetric groups of 32, 8-bit scales and offsets", "rounding", rounding, "calibration",
+        texts, "calibration_tokens", (int)(o->calib_tokens ? o->calib_tokens : VAR_CALIB_TOKENS),
+        "mlp_order", order, "attention",
+        o->truncate_attention ? "heads ordered by weight norms" : "whole in every tier",
+        "outlier_group", o->outliers, "compensator_rank", (int)o->comp_rank, "seed",
+        (json_int_t)o->seed);
 }
 
 /* A context shorter than the model's own is told. */

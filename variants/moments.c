@@ -1,6 +1,7 @@
 #include "variants/moments.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static uint32_t width_of(const struct rt_model *model, enum var_input input)
 {
@@ -43,4 +44,99 @@ void var_moments_release(struct var_moments *m)
     }
     free(m->cross);
     *m = (struct var_moments){0};
+}
+
+/* ---- in the build's folder ----------------------------------------------------------------- */
+
+/* Before the numbers: of each input the mean and the lower triangle of the gram, row by row; then
+ * the cross moments. */
+struct moments_head {
+    uint64_t tokens;
+    uint32_t wanted, zero;
+};
+
+static unsigned wanted_of(const struct var_moments *m)
+{
+    unsigned wanted = m->cross ? VAR_CROSS : 0;
+    for (unsigned i = 0; i < VAR_N_INPUTS; i++)
+        wanted |= m->width[i] ? 1u << i : 0;
+    return wanted;
+}
+
+static size_t cross_floats(const struct var_moments *m)
+{
+    return m->cross ? (size_t)m->width[VAR_IN_GATED] * m->width[VAR_IN_MLP] : 0;
+}
+
+static bool put(FILE *file, const float *x, size_t n)
+{
+    return n == 0 || fwrite(x, sizeof *x, n, file) == n;
+}
+
+static bool put_moments(FILE *file, const struct var_moments *m)
+{
+    const struct moments_head head = {.tokens = m->tokens, .wanted = wanted_of(m)};
+    bool ok = fwrite(&head, sizeof head, 1, file) == 1;
+    for (unsigned i = 0; i < VAR_N_INPUTS && ok; i++) {
+        ok = put(file, m->mean[i], m->width[i]);
+        for (size_t row = 0; row < m->width[i] && ok; row++)
+            ok = put(file, m->gram[i] + row * m->width[i], row + 1);
+    }
+    return ok && put(file, m->cross, cross_floats(m));
+}
+
+int var_moments_save(const struct var_moments *m, const struct var_work *w, const char *name,
+                     struct ert_error *err)
+{
+    struct var_work_file f;
+    int rc = var_work_begin(&f, w, name, err);
+    if (rc)
+        return rc;
+    if (put_moments(f.file, m))
+        return var_work_commit(&f, err);
+    rc = var_work_fail_write(w, err);
+    var_work_abort(&f);
+    return rc;
+}
+
+static const float *take(const float *from, float *x, size_t n)
+{
+    if (n > 0)
+        memcpy(x, from, n * sizeof *x);
+    return from + n;
+}
+
+static void take_moments(struct var_moments *m, const float *from)
+{
+    for (unsigned i = 0; i < VAR_N_INPUTS; i++) {
+        size_t n = m->width[i];
+        float *gram = m->gram[i];
+        from = take(from, m->mean[i], n);
+        for (size_t row = 0; row < n; row++) {
+            from = take(from, gram + row * n, row + 1);
+            for (size_t col = 0; col < row; col++)
+                gram[col * n + row] = gram[row * n + col];
+        }
+    }
+    take(from, m->cross, cross_floats(m));
+}
+
+int var_moments_load(struct var_moments *m, const struct rt_model *model, const struct var_work *w,
+                     const char *name, struct ert_error *err)
+{
+    struct moments_head head;
+    struct var_work_data d;
+    *m = (struct var_moments){0};
+    if (!var_work_load(&d, w, name))
+        return ert_fail(err, ERT_E_MISSING,
+                        "%s/%s: missing or damaged; remove the folder and build again", w->folder,
+                        name);
+    memcpy(&head, d.data, sizeof head);
+    int rc = var_moments_init(m, model, head.wanted, err);
+    if (!rc) {
+        m->tokens = head.tokens;
+        take_moments(m, (const float *)(const void *)(d.data + sizeof head));
+    }
+    var_work_release(&d);
+    return rc;
 }

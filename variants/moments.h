@@ -6,6 +6,7 @@
 
 #include "runtime/team.h"
 #include "variants/source.h"
+#include "variants/work.h"
 
 /* The vectors that products read, and which. */
 enum var_input {
@@ -39,5 +40,21 @@ enum {
 int var_moments_init(struct var_moments *m, const struct rt_model *model, unsigned wanted,
                      struct ert_error *err);
 void var_moments_release(struct var_moments *m);
+
+/* Keep moments in a build's folder and bring them back, into a *m for the caller to release. They
+ * are only ever asked for where they were saved: a file that is missing or damaged is
+ * ERT_E_MISSING.
+ */
+int var_moments_save(const struct var_moments *m, const struct var_work *w, const char *name,
+                     struct ert_error *err);
+int var_moments_load(struct var_moments *m, const struct rt_model *model, const struct var_work *w,
+                     const char *name, struct ert_error *err);
+
+/* Where the moments of layers come from: all at once they would not fit into memory. load fills *m
+ * for the caller to release. */
+struct var_moments_store {
+    int (*load)(void *ctx, uint32_t layer, struct var_moments *m, struct ert_error *err);
+    void *ctx;
+};
 
 #endif

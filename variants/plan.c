@@ -44,7 +44,7 @@ static struct var_planned *add(struct planner *p, uint32_t role, uint32_t layer,
 {
     struct var_plan *plan = p->plan;
     struct var_planned *t = &plan->tensors[plan->n++];
-    *t = (struct var_planned){.record = {role, layer, 0, kind, rows, cols}};
+    *t = (struct var_planned){.record = {role, layer, 0, kind, rows, cols}, .reads = VAR_N_INPUTS};
     return t;
 }
 
@@ -113,14 +113,15 @@ static void add_layer(struct planner *p, uint32_t l)
         enum var_part part;
         uint32_t rows, cols, panel;
         const int32_t *row_map, *col_map;
+        enum var_input reads;
     } matrices[] = {
-        {PACK_ROLE_Q, VAR_Q, m->n_heads * d->qk, e, 0, o->q, res},
-        {PACK_ROLE_K, VAR_K, kv, e, 0, o->k, res},
-        {PACK_ROLE_V, VAR_V, kv, e, 0, o->v, res},
-        {PACK_ROLE_O, VAR_O, e, m->n_heads * d->vo, m->n_heads, res, o->o},
-        {PACK_ROLE_GATE, VAR_GATE, d->mlp, e, 0, o->mlp, res},
-        {PACK_ROLE_UP, VAR_UP, d->mlp, e, 0, o->mlp, res},
-        {PACK_ROLE_DOWN, VAR_DOWN, e, d->mlp, DOWN_PANEL, res, o->mlp},
+        {PACK_ROLE_Q, VAR_Q, m->n_heads * d->qk, e, 0, o->q, res, VAR_IN_ATTN},
+        {PACK_ROLE_K, VAR_K, kv, e, 0, o->k, res, VAR_IN_ATTN},
+        {PACK_ROLE_V, VAR_V, kv, e, 0, o->v, res, VAR_IN_ATTN},
+        {PACK_ROLE_O, VAR_O, e, m->n_heads * d->vo, m->n_heads, res, o->o, VAR_IN_MIXED},
+        {PACK_ROLE_GATE, VAR_GATE, d->mlp, e, 0, o->mlp, res, VAR_IN_MLP},
+        {PACK_ROLE_UP, VAR_UP, d->mlp, e, 0, o->mlp, res, VAR_IN_MLP},
+        {PACK_ROLE_DOWN, VAR_DOWN, e, d->mlp, DOWN_PANEL, res, o->mlp, VAR_IN_GATED},
     };
     const struct {
         uint32_t role;
@@ -145,26 +146,20 @@ static void add_layer(struct planner *p, uint32_t l)
                                            matrices[i].rows, matrices[i].cols, matrices[i].panel);
         t->rows = matrices[i].row_map;
         t->cols = matrices[i].col_map;
+        t->reads = matrices[i].reads;
     }
 }
 
-static void add_extras(struct planner *p, uint32_t tier, uint32_t layer, struct var_extras *x)
+/* A bias, and a compensator where one is asked for, of one layer at one tier. */
+static void add_extras(struct planner *p, uint32_t tier, uint32_t layer)
 {
-    uint32_t e = p->src->model.n_embd_pad;
-    if (x->mlp_bias) {
-        struct var_planned *t = add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL, e, NULL);
-        t->record.tier = tier;
-        t->values = x->mlp_bias;
-    }
-    if (x->comp_u) {
-        struct var_planned *v = add_matrix(p, PACK_ROLE_COMP_V, layer, NULL, x->rank, e, 0);
-        v->record.tier = tier;
-        v->values = x->comp_v;
-        struct var_planned *u = add_matrix(p, PACK_ROLE_COMP_U, layer, NULL, e, x->rank, 0);
-        u->record.tier = tier;
-        u->values = x->comp_u;
-    }
-    *x = (struct var_extras){0}; /* the plan's now */
+    const struct rt_model *m = &p->src->model;
+    uint32_t rank = p->options->comp_rank ? var_compensator_rank(m, p->options->comp_rank) : 0;
+    add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL, m->n_embd_pad, NULL)->record.tier = tier;
+    if (rank == 0)
+        return;
+    add_matrix(p, PACK_ROLE_COMP_V, layer, NULL, rank, m->n_embd_pad, 0)->record.tier = tier;
+    add_matrix(p, PACK_ROLE_COMP_U, layer, NULL, m->n_embd_pad, rank, 0)->record.tier = tier;
 }
 
 /* The vocabulary's matrices have rows beyond n_vocab that are padding, in no order but the
@@ -174,11 +169,14 @@ static void add_model(struct planner *p)
     const struct var_source *src = p->src;
     const struct rt_model *m = &src->model;
     uint32_t none = (uint32_t)PACK_NO_LAYER;
-    add_matrix(p, PACK_ROLE_EMBED, none, &src->embed, m->n_vocab_pad, m->n_embd_pad, 0)->cols =
-        p->a->residual;
-    if (!m->tied)
-        add_matrix(p, PACK_ROLE_HEAD, none, &src->head, m->n_vocab_pad, m->n_embd_pad, 0)->cols =
-            p->a->residual;
+    struct var_planned *head =
+        add_matrix(p, PACK_ROLE_EMBED, none, &src->embed, m->n_vocab_pad, m->n_embd_pad, 0);
+    head->cols = p->a->residual;
+    if (!m->tied) {
+        head = add_matrix(p, PACK_ROLE_HEAD, none, &src->head, m->n_vocab_pad, m->n_embd_pad, 0);
+        head->cols = p->a->residual;
+    }
+    head->reads = VAR_IN_HEAD;
     add_vector(p, PACK_ROLE_NORM_FINAL, none, &src->norm_final, m->n_embd_pad, p->a->residual);
 }
 
@@ -196,22 +194,9 @@ static int add_rope_factors(struct planner *p, struct ert_error *err)
     return 0;
 }
 
-static int add_tiers(struct planner *p, const struct var_stats *stats, struct ert_error *err)
-{
-    for (uint32_t t = 1; t < p->a->n_tiers && stats; t++)
-        for (uint32_t l = 0; l < p->a->n_layers; l++) {
-            struct var_extras x = {0};
-            int rc = var_compensate(&x, p->src, p->a, stats, t, l, p->options->comp_rank, err);
-            if (rc)
-                return rc;
-            add_extras(p, t, l, &x);
-        }
-    return 0;
-}
-
 int var_plan_make(struct var_plan *plan, const struct var_source *src,
                   const struct var_arrangement *a, const struct var_build_options *options,
-                  const struct var_stats *stats, struct ert_error *err)
+                  struct ert_error *err)
 {
     struct planner p = {plan, src, a, options};
     enum { PER_MODEL = 4, PER_LAYER = VAR_N_PARTS + 1, PER_EXTRA = 3 };
@@ -224,7 +209,10 @@ int var_plan_make(struct var_plan *plan, const struct var_source *src,
     int rc = add_rope_factors(&p, err);
     for (uint32_t l = 0; l < a->n_layers; l++)
         add_layer(&p, l);
-    rc = rc ? rc : add_tiers(&p, stats, err);
+    for (uint32_t t = 1; t < a->n_tiers; t++)
+        for (uint32_t l = 0; l < a->n_layers; l++)
+            if (var_drops_channels(a, t, l))
+                add_extras(&p, t, l);
     if (rc)
         var_plan_release(plan);
     return rc;
@@ -236,6 +224,59 @@ void var_plan_release(struct var_plan *plan)
         free(plan->tensors[i].values);
     free(plan->tensors);
     *plan = (struct var_plan){0};
+}
+
+/* ---- extras -------------------------------------------------------------------------------- */
+
+static float **extra_of(struct var_extras *x, uint32_t role)
+{
+    switch (role) {
+    case PACK_ROLE_MLP_BIAS:
+        return &x->mlp_bias;
+    case PACK_ROLE_COMP_V:
+        return &x->comp_v;
+    case PACK_ROLE_COMP_U:
+        return &x->comp_u;
+    default:
+        return NULL;
+    }
+}
+
+/* Hands the extras of one layer and tier to the tensors that hold them. */
+static void hand_out(struct var_plan *plan, uint32_t tier, uint32_t layer, struct var_extras *x)
+{
+    for (uint32_t i = 0; i < plan->n; i++) {
+        struct var_planned *t = &plan->tensors[i];
+        float **values = extra_of(x, t->record.role);
+        if (!values || t->record.tier != tier || t->record.layer != layer)
+            continue;
+        t->values = *values;
+        *values = NULL;
+    }
+}
+
+int var_plan_fill_extras(struct var_plan *plan, const struct var_source *src,
+                         const struct var_arrangement *a, const struct var_build_options *options,
+                         uint32_t layer, const struct var_moments *moments, struct ert_error *err)
+{
+    int rc = 0;
+    for (uint32_t t = 1; t < a->n_tiers && !rc; t++) {
+        struct var_extras x = {0};
+        rc = var_compensate(&x, src, a, moments, t, layer, options->comp_rank, err);
+        hand_out(plan, t, layer, &x);
+    }
+    return rc;
+}
+
+void var_plan_drop_extras(struct var_plan *plan, uint32_t layer)
+{
+    for (uint32_t i = 0; i < plan->n; i++) {
+        struct var_planned *t = &plan->tensors[i];
+        if (t->record.layer != layer || t->record.tier == 0)
+            continue;
+        free(t->values);
+        t->values = NULL;
+    }
 }
 
 void var_planned_row(const struct var_planned *p, uint32_t row, float *scratch, float *out)

@@ -5,13 +5,15 @@
 #include "variants/arrange.h"
 
 /* One tensor. Its numbers come from a source tensor through the maps (NULL = as they are; -1 =
- * zero), or from `values` ([record.rows][record.cols], the plan's own), or from `table`. */
+ * zero), or from `values` ([record.rows][record.cols], the plan's own), or from `table`. The values
+ * of a tier's extras are only there while the layer is written (var_plan_fill_extras). */
 struct var_planned {
     struct pack_tensor record;
     const struct var_tensor *tensor;
     const int32_t *rows, *cols;
     float *values;
     const uint16_t *table;
+    enum var_input reads; /* what a matrix's columns multiply; VAR_N_INPUTS: nothing watched */
 };
 
 struct var_plan {
@@ -24,8 +26,14 @@ struct var_plan {
 /* Lists all tensors and gives them their places. The arrangement and the source must outlive it. */
 int var_plan_make(struct var_plan *plan, const struct var_source *src,
                   const struct var_arrangement *a, const struct var_build_options *options,
-                  const struct var_stats *stats, struct ert_error *err);
+                  struct ert_error *err);
 void var_plan_release(struct var_plan *plan);
+
+/* Computes the values of all tiers' extras in one layer from its moments; drop frees them. */
+int var_plan_fill_extras(struct var_plan *plan, const struct var_source *src,
+                         const struct var_arrangement *a, const struct var_build_options *options,
+                         uint32_t layer, const struct var_moments *moments, struct ert_error *err);
+void var_plan_drop_extras(struct var_plan *plan, uint32_t layer);
 
 /* Stored row `row` of a planned tensor as record.cols floats; scratch holds tensor->cols floats. */
 void var_planned_row(const struct var_planned *p, uint32_t row, float *scratch, float *out);

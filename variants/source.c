@@ -1,12 +1,18 @@
 /* Opening a source, and what the formats share. */
 #include "variants/source.h"
 
+#define XXH_STATIC_LINKING_ONLY /* the hash's state on the stack */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
 
 #include "runtime/pack_format.h"
+
+enum { HASH_STEP = 16 << 20 };
 
 static bool is_folder(const char *path)
 {
@@ -83,6 +89,33 @@ void var_source_free(struct var_source *source)
     free(source->names);
     free(source->path);
     free(source);
+}
+
+/* Pages of a read-only mapping: what is needed again comes back from the file. */
+static void forget_pages(const uint8_t *data, size_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data / page * page;
+    madvise((void *)begin, (uintptr_t)data + size - begin, MADV_DONTNEED);
+}
+
+uint64_t var_source_hash(const struct var_source *source)
+{
+    XXH64_state_t state;
+    XXH64_reset(&state, 0);
+    for (uint32_t i = 0; i < source->n_maps; i++)
+        for (size_t at = 0, n; at < source->maps[i].size; at += n) {
+            const struct ert_map *map = &source->maps[i];
+            n = map->size - at < HASH_STEP ? map->size - at : HASH_STEP;
+            XXH64_update(&state, map->data + at, n);
+            forget_pages(map->data + at, n);
+        }
+    return XXH64_digest(&state);
+}
+
+void var_tensor_forget(const struct var_tensor *t)
+{
+    if (t->type)
+        forget_pages(t->data, (size_t)t->rows * (t->cols / t->type->block) * t->type->bytes);
 }
 
 /* One size of the model and the range that a pack can hold. */

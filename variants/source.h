@@ -42,6 +42,10 @@ struct var_tensor {
  * side by side whatever the file's order. */
 void var_tensor_row(const struct var_tensor *t, uint32_t row, float *out);
 
+/* Takes a tensor's pages out of this process's memory; reading it again brings them back. What is
+ * mapped counts as memory in use, and a model may be larger than that. */
+void var_tensor_forget(const struct var_tensor *t);
+
 /* The tensors of a layer (parts.def). Biases and norms of heads are there in some models only. */
 enum var_part {
 #define P(id, gguf, hf, rows, cols, turned, need) VAR_##id,
@@ -87,6 +91,9 @@ struct var_source {
 int var_source_open(struct var_source **source, const char *path, const char *tokenizer,
                     struct ert_error *err);
 void var_source_free(struct var_source *source); /* NULL is fine */
+
+/* XXH64 of its files: what tells two sources apart. */
+uint64_t var_source_hash(const struct var_source *source);
 
 /* The formats of one file; src->path and src->maps are filled by the caller, who frees src on
  * failure. */

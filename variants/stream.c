@@ -504,3 +504,45 @@ float *var_stream_state(struct var_stream *s)
 {
     return s->x;
 }
+
+/* ---- in the build's folder ----------------------------------------------------------------- */
+
+#define NAME "stream"
+
+static size_t state_floats(const struct var_stream *s)
+{
+    return (size_t)s->texts.n * s->texts.length * s->src->model.n_embd_pad;
+}
+
+int var_stream_save(struct var_stream *s, const struct var_work *w, struct ert_error *err)
+{
+    const uint64_t layer = s->layer;
+    struct var_work_file f;
+    int rc = var_work_begin(&f, w, NAME, err);
+    if (rc)
+        return rc;
+    if (fwrite(&layer, sizeof layer, 1, f.file) == 1 &&
+        fwrite(s->x, sizeof *s->x, state_floats(s), f.file) == state_floats(s))
+        return var_work_commit(&f, err);
+    rc = var_work_fail_write(w, err);
+    var_work_abort(&f);
+    return rc;
+}
+
+bool var_stream_load(struct var_stream *s, const struct var_work *w)
+{
+    uint64_t layer;
+    struct var_work_data d;
+    if (!var_work_load(&d, w, NAME))
+        return false;
+    memcpy(&layer, d.data, sizeof layer); /* the checksum held: it is what save wrote */
+    memcpy(s->x, d.data + sizeof layer, d.size - sizeof layer);
+    s->layer = (uint32_t)layer;
+    var_work_release(&d);
+    return true;
+}
+
+void var_stream_drop(const struct var_work *w)
+{
+    var_work_drop(w, NAME);
+}

@@ -4,13 +4,7 @@
 #define VAR_STREAM_H
 
 #include "variants/moments.h"
-
-/* Texts of equal length, each from an empty context. */
-struct var_texts {
-    const int32_t *ids; /* [n][length] */
-    uint32_t n, length;
-    uint32_t n_measured; /* the first so many go into the moments */
-};
+#include "variants/texts.h"
 
 struct var_stream;
 
@@ -28,6 +22,12 @@ int var_stream_layer(struct var_stream *stream, struct var_moments *m,
                      const struct ert_progress *progress, struct ert_error *err);
 /* After the last layer: the final norm. m as before, for VAR_IN_HEAD. */
 void var_stream_finish(struct var_stream *stream, struct var_moments *m);
+
+/* Keeps what a stream is between two layers in a build's folder; load brings a stream that was just
+ * opened on the same texts there, or returns false and leaves it at the beginning. */
+int var_stream_save(struct var_stream *stream, const struct var_work *w, struct ert_error *err);
+bool var_stream_load(struct var_stream *stream, const struct var_work *w);
+void var_stream_drop(const struct var_work *w); /* what was kept */
 
 /* Layers that all texts have passed. */
 uint32_t var_stream_position(const struct var_stream *stream);

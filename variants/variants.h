@@ -6,8 +6,15 @@
 
 /* ---- building ------------------------------------------------------------------------------ */
 
-enum { VAR_MAX_TIERS = 8 };
+enum { VAR_MAX_TIERS = 8, VAR_CALIB_TOKENS = 16384 };
 
+/* What a build has to say that is no error; say may be NULL. */
+struct var_notice {
+    void (*say)(void *ctx, const char *sentence);
+    void *ctx;
+};
+
+/* Whatever shows in the pack goes into the work folder's key (build.c). */
 struct var_build_options {
     const char *source;    /* a GGUF v3 file, a Hugging Face folder, a llama2.c .bin */
     const char *tokenizer; /* llama2.c's tokenizer .bin; NULL for GGUF */
@@ -15,19 +22,31 @@ struct var_build_options {
     bool f32;              /* an f32 pack (reference) instead of a nested one */
     bool h_only;           /* nested without L planes: w4a16 only */
     bool no_catalog;       /* skip the measuring pass */
+    bool nearest;          /* each weight to the nearest level, uncalibrated */
     unsigned n_tiers;      /* 0 = the default 100, 90, 80, 70 % */
     unsigned rank_percent[VAR_MAX_TIERS]; /* first must be 100, strictly falling */
     bool truncate_attention; /* deeper tiers also narrow qk and vo (fixtures; costs quality) */
     unsigned comp_rank;      /* rank of the MLP compensator of deeper tiers, 0 = none */
     bool outliers;           /* store group 0 as an outlier group */
+    const char *calib;       /* text to watch the model on; NULL: the model writes its own */
+    unsigned calib_tokens;   /* to calibrate on, a quarter more to measure on; 0 =
+                                VAR_CALIB_TOKENS */
     unsigned threads;        /* 0 = all cores; the result does not depend on it */
     uint64_t seed;
-    struct ert_progress progress;
+    struct ert_progress progress; /* over the whole build */
+    struct var_notice notice;
 };
 
-/* Builds the pack; on failure or cancellation nothing is left under the output's name. Errors name
- * the source file, tensor and offset, what was expected and what to do. */
+/* Builds the pack. What the stages made lies in OUTPUT.build meanwhile: after a failure, a stop, or
+ * an end of the process at any moment the same call goes on from there, and gives the same bytes as
+ * one that was never stopped. Nothing incomplete ever bears the output's name. (An f32 pack, and
+ * one with neither calibration, tiers nor catalog, is made in one go and leaves nothing.) Errors
+ * name the source file, tensor and offset, what was expected and what to do. OpenBLAS is told to
+ * compute on its callers' threads, in the whole process. */
 int var_build(const struct var_build_options *options, struct ert_error *err);
+
+/* Whether such a build leaves its stages in OUTPUT.build when it is stopped. */
+bool var_build_resumes(const struct var_build_options *options);
 
 /* ---- evaluation ---------------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
 #include "variants/write.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -14,17 +15,18 @@
 
 static int fail_write(const struct var_writer *w, struct ert_error *err)
 {
-    return ert_fail(err, errno == ENOSPC ? ERT_E_FULL : ERT_E_IO,
-                    "%s: cannot write: %s; make room or choose another place", w->out.path,
+    bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+    return ert_fail(err, full ? ERT_E_FULL : ERT_E_IO,
+                    "%s: cannot write: %s; make room or choose another place", w->path,
                     strerror(errno));
 }
 
-static int write_at(struct var_writer *w, uint64_t offset, const void *data, uint64_t size,
+static int write_at(const struct var_writer *w, uint64_t offset, const void *data, uint64_t size,
                     struct ert_error *err)
 {
     if (size == 0)
         return 0;
-    if (fseeko(w->out.file, (off_t)offset, SEEK_SET) || fwrite(data, 1, size, w->out.file) != size)
+    if (fseeko(w->file, (off_t)offset, SEEK_SET) || fwrite(data, 1, size, w->file) != size)
         return fail_write(w, err);
     return 0;
 }
@@ -85,15 +87,20 @@ static int write_records(struct var_writer *w, const struct var_plan *plan, stru
     return rc;
 }
 
-/* ---- planes -------------------------------------------------------------------------------- */
+/* ---- matrices ------------------------------------------------------------------------------ */
+
+enum { TILES_AT_ONCE = 256 }; /* between two looks at whether to stop */
 
 /* A matrix on its way: all parts in memory, filled tile by tile by the team. */
 struct matrix_job {
     const struct var_planned *planned;
+    const struct var_hessian *hessian; /* or NULL */
     uint8_t *data, *l, *pairs, *outlier;
     float *scratch; /* per worker */
     size_t scratch_floats;
     float *quantizing; /* per worker, var_quantize_scratch(cols) */
+    _Atomic(uint32_t) next_tile;
+    uint32_t end_tile;
     _Atomic(uint32_t)
         bad_row; /* the lowest row with a weight that is no number; UINT32_MAX = none */
 };
@@ -133,7 +140,7 @@ static void fill_tile(struct matrix_job *job, uint32_t tile, float *scratch, flo
         .scratch = quantizing,
     };
     if (r->kind == PACK_NESTED)
-        var_quantize_tile(&t, w, r->cols, NULL);
+        var_quantize_tile(&t, w, r->cols, job->hessian);
     else
         var_store_f32_tile(&t, w, r->cols);
 }
@@ -141,8 +148,8 @@ static void fill_tile(struct matrix_job *job, uint32_t tile, float *scratch, flo
 static void fill_tiles(void *ctx, unsigned worker, unsigned n)
 {
     struct matrix_job *job = ctx;
-    uint32_t n_tiles = job->planned->record.rows / PACK_TILE;
-    for (uint32_t tile = worker; tile < n_tiles; tile += n)
+    (void)n;
+    for (uint32_t tile; (tile = atomic_fetch_add(&job->next_tile, 1)) < job->end_tile;)
         fill_tile(job, tile, job->scratch + worker * job->scratch_floats,
                   job->quantizing + worker * var_quantize_scratch(job->planned->record.cols));
 }
@@ -177,58 +184,101 @@ static void release_matrix(struct matrix_job *job)
     free(job->quantizing);
 }
 
-/* Where the planes begin in the file. */
-struct plane_offsets {
-    uint64_t h, l;
+/* A part of a tensor in the file. */
+struct region {
+    uint64_t at, size;
 };
 
-static int write_matrix_parts(struct var_writer *w, const struct matrix_job *job,
-                              struct plane_offsets at, struct ert_error *err)
+enum { MOST_REGIONS = 4 };
+
+/* Where the parts of a tensor lie: blocks, pairs, outlier blocks, L blocks; those it has not are
+ * empty. */
+static void list_regions(const struct var_writer *w, const struct pack_tensor *r,
+                         struct region regions[MOST_REGIONS])
 {
-    const struct pack_tensor *r = &job->planned->record;
     uint64_t tiles = r->rows / PACK_TILE;
-    int rc = write_at(w, at.h + r->data_off, job->data, r->data_size, err);
-    if (!rc && job->pairs)
-        rc = write_at(w, at.h + r->pair_off, job->pairs, tiles * PACK_PAIRS, err);
-    if (!rc && job->outlier)
-        rc = write_at(w, at.h + r->outlier_off, job->outlier, tiles * PACK_OUTLIER, err);
-    uint64_t l = r->flags & PACK_FLAG_L_RESIDENT ? at.h : at.l;
-    return rc ? rc : write_at(w, l + r->l_off, job->l, r->l_size, err);
+    bool nested = r->kind == PACK_NESTED;
+    regions[0] = (struct region){w->h_at + r->data_off, r->data_size};
+    regions[1] = (struct region){w->h_at + r->pair_off, nested ? tiles * PACK_PAIRS : 0};
+    regions[2] =
+        (struct region){w->h_at + r->outlier_off, r->outlier_groups ? tiles * PACK_OUTLIER : 0};
+    regions[3] = (struct region){(r->flags & PACK_FLAG_L_RESIDENT ? w->h_at : w->l_at) + r->l_off,
+                                 r->l_size};
 }
 
-static int write_matrix(struct var_writer *w, const struct var_source *src,
-                        const struct var_planned *p, struct plane_offsets at, struct rt_team *team,
+static int write_matrix_parts(const struct var_writer *w, const struct matrix_job *job,
+                              struct ert_error *err)
+{
+    const uint8_t *parts[MOST_REGIONS] = {job->data, job->pairs, job->outlier, job->l};
+    struct region regions[MOST_REGIONS];
+    int rc = 0;
+    list_regions(w, &job->planned->record, regions);
+    for (int i = 0; i < MOST_REGIONS && !rc; i++)
+        rc = write_at(w, regions[i].at, parts[i], regions[i].size, err);
+    return rc;
+}
+
+/* How far the writing of a layer is. */
+struct pace {
+    const struct ert_progress *progress;
+    double done, total; /* weights */
+};
+
+static int look_up(const struct var_writer *w, const struct pace *pace, double more,
+                   struct ert_error *err)
+{
+    if (ert_progress_report(pace->progress, "writing weights", pace->done + more, pace->total))
+        return 0;
+    return ert_fail(err, ERT_E_CANCELLED, "%s: stopped on request", w->path);
+}
+
+static int fill_matrix(const struct var_writer *w, struct matrix_job *job, const struct pace *pace,
+                       struct ert_error *err)
+{
+    const struct pack_tensor *r = &job->planned->record;
+    uint32_t n_tiles = r->rows / PACK_TILE;
+    int rc = 0;
+    for (uint32_t tile = 0; tile < n_tiles && !rc; tile = job->end_tile) {
+        rc = look_up(w, pace, (double)tile * PACK_TILE * r->cols, err);
+        job->next_tile = tile;
+        job->end_tile = n_tiles - tile < TILES_AT_ONCE ? n_tiles : tile + TILES_AT_ONCE;
+        if (!rc)
+            rt_team_run(w->team, rt_team_size(w->team), fill_tiles, job);
+    }
+    return rc;
+}
+
+static int write_matrix(const struct var_writer *w, const struct var_planned *p,
+                        const struct var_hessian *hessian, const struct pace *pace,
                         struct ert_error *err)
 {
-    struct matrix_job job = {.planned = p, .bad_row = UINT32_MAX};
+    struct matrix_job job = {.planned = p, .hessian = hessian, .bad_row = UINT32_MAX};
     const char *name = p->tensor ? p->tensor->name : "a compensator";
-    int rc;
-    if (allocate_matrix(&job, rt_team_size(team))) {
-        rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to convert tensor '%s'", src->path, name);
-        goto out;
-    }
-    rt_team_run(team, rt_team_size(team), fill_tiles, &job);
-    if (job.bad_row != UINT32_MAX) {
+    int rc =
+        allocate_matrix(&job, rt_team_size(w->team))
+            ? ert_fail(err, ERT_E_NOMEM, "%s: no memory to convert tensor '%s'", w->src->path, name)
+            : fill_matrix(w, &job, pace, err);
+    if (!rc && job.bad_row != UINT32_MAX)
         rc = ert_fail(
             err, ERT_E_FORMAT,
             "%s: tensor '%s' holds a weight that is no number below %g (stored row %u); the "
             "file is damaged or the model broken",
-            src->path, name, (double)MAX_WEIGHT, job.bad_row);
-        goto out;
-    }
-    rc = write_matrix_parts(w, &job, at, err);
-out:
+            w->src->path, name, (double)MAX_WEIGHT, job.bad_row);
+    if (!rc)
+        rc = write_matrix_parts(w, &job, err);
     release_matrix(&job);
     return rc;
 }
 
-static int write_vector(struct var_writer *w, const struct var_source *src,
-                        const struct var_planned *p, uint64_t offset, struct ert_error *err)
+/* ---- a layer's tensors --------------------------------------------------------------------- */
+
+static int write_vector(const struct var_writer *w, const struct var_planned *p,
+                        struct ert_error *err)
 {
     uint32_t n = p->record.cols, wide = p->tensor ? p->tensor->cols : 0;
     float *x = malloc(((size_t)n + wide) * sizeof *x);
     if (!x)
-        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for a vector of %u", src->path, n);
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for a vector of %u", w->src->path, n);
     var_planned_row(p, 0, x + n, x);
     int rc = 0;
     for (uint32_t i = 0; i < n && !rc; i++)
@@ -236,77 +286,179 @@ static int write_vector(struct var_writer *w, const struct var_source *src,
             rc = ert_fail(err, ERT_E_FORMAT,
                           "%s: tensor '%s' holds a weight that is no number below %g; the file is "
                           "damaged or the model broken",
-                          src->path, p->tensor ? p->tensor->name : "a bias", (double)MAX_WEIGHT);
+                          w->src->path, p->tensor ? p->tensor->name : "a bias", (double)MAX_WEIGHT);
     if (!rc)
-        rc = write_at(w, offset, x, p->record.data_size, err);
+        rc = write_at(w, w->h_at + p->record.data_off, x, p->record.data_size, err);
     free(x);
     return rc;
 }
 
-static int write_tensor(struct var_writer *w, const struct var_source *src,
-                        const struct var_planned *p, struct plane_offsets at, struct rt_team *team,
-                        struct ert_error *err)
+/* The hessian of what some matrices in a row read. */
+struct shared_hessian {
+    struct var_hessian *hessian;
+    enum var_input input;
+};
+
+/* Columns before which the narrower tiers of a layer end, rising. */
+static uint32_t list_ends(const struct var_writer *w, const struct pack_tensor *r,
+                          uint32_t ends[VAR_MAX_TIERS])
 {
-    uint64_t offset = at.h + p->record.data_off;
-    if (p->record.kind == PACK_U16_TABLE)
-        return write_at(w, offset, p->table, p->record.data_size, err);
-    if (p->record.kind == PACK_F32_VECTOR)
-        return write_vector(w, src, p, offset, err);
-    return write_matrix(w, src, p, at, team, err);
+    uint32_t n = 0;
+    if (r->role != PACK_ROLE_O && r->role != PACK_ROLE_DOWN)
+        return 0;
+    for (uint32_t t = w->order->n_tiers; t-- > 1;) {
+        const struct rt_dims *d = &w->order->dims[t][r->layer];
+        ends[n++] = r->role == PACK_ROLE_O ? w->src->model.n_heads * d->vo : d->mlp;
+    }
+    return n;
 }
 
-static int write_tensors(struct var_writer *w, const struct var_source *src,
-                         const struct var_plan *plan, struct rt_team *team,
-                         const struct ert_progress *progress, struct ert_error *err)
+/* Q, K and V read the same, and so do GATE and UP: one hessian is made for all of them. */
+static int share_hessian(const struct var_writer *w, const struct var_planned *p,
+                         const struct var_moments *m, struct shared_hessian *shared,
+                         struct ert_error *err)
 {
-    struct plane_offsets at;
-    at.h = add_section(w, PACK_PLANES_H, plan->h_size)->offset;
-    at.l = plan->l_size ? add_section(w, PACK_PLANES_L, plan->l_size)->offset : 0;
-    double done = 0;
-    int rc = 0;
-    for (uint32_t i = 0; i < plan->n && !rc; i++) {
+    uint32_t ends[VAR_MAX_TIERS];
+    enum var_input input =
+        p->record.kind == PACK_NESTED && m && p->reads < VAR_N_INPUTS && m->gram[p->reads]
+            ? p->reads
+            : VAR_N_INPUTS;
+    if (shared->hessian && shared->input == input)
+        return 0;
+    var_hessian_free(shared->hessian);
+    *shared = (struct shared_hessian){.input = input};
+    if (input == VAR_N_INPUTS)
+        return 0;
+    const struct var_hessian_config config = {.gram = m->gram[input],
+                                              .width = m->width[input],
+                                              .cols = p->cols,
+                                              .n = p->record.cols,
+                                              .ends = ends,
+                                              .n_ends = list_ends(w, &p->record, ends)};
+    int rc = var_hessian_make(&shared->hessian, &config, err);
+    return rc ? ert_fail_in(err, "%s: tensor '%s'", w->src->path, p->tensor->name) : 0;
+}
+
+static int write_tensor(const struct var_writer *w, const struct var_planned *p,
+                        const struct var_hessian *hessian, const struct pace *pace,
+                        struct ert_error *err)
+{
+    if (p->record.kind == PACK_U16_TABLE)
+        return write_at(w, w->h_at + p->record.data_off, p->table, p->record.data_size, err);
+    if (p->record.kind == PACK_F32_VECTOR)
+        return write_vector(w, p, err);
+    return write_matrix(w, p, hessian, pace, err);
+}
+
+static uint64_t weights_of(const struct pack_tensor *r)
+{
+    bool matrix = r->kind == PACK_NESTED || r->kind == PACK_F32_MATRIX;
+    return matrix ? (uint64_t)r->rows * r->cols : 0;
+}
+
+static double weights_in(const struct var_plan *plan, uint32_t layer)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < plan->n; i++)
+        if (plan->tensors[i].record.layer == layer)
+            n += weights_of(&plan->tensors[i].record);
+    return (double)n;
+}
+
+struct var_part_progress var_write_part(const struct var_plan *plan, uint32_t layer,
+                                        const struct ert_progress *whole)
+{
+    double before = 0, own = weights_in(plan, layer);
+    for (uint32_t i = 0; i < plan->n && layer != (uint32_t)PACK_NO_LAYER; i++) {
         const struct pack_tensor *r = &plan->tensors[i].record;
-        if (!ert_progress_report(progress, "writing weights", done, (double)plan->weights))
-            return ert_fail(err, ERT_E_CANCELLED, "%s: stopped on request, nothing is left",
-                            w->out.path);
-        rc = write_tensor(w, src, &plan->tensors[i], at, team, err);
-        if (r->kind == PACK_NESTED || r->kind == PACK_F32_MATRIX)
-            done += (double)r->rows * r->cols;
+        if (r->layer < layer || r->layer == (uint32_t)PACK_NO_LAYER)
+            before += (double)weights_of(r);
     }
+    return (struct var_part_progress){whole, before / (double)plan->weights,
+                                      own / (double)plan->weights, NULL};
+}
+
+int var_write_layer(const struct var_writer *w, uint32_t layer, const struct var_moments *moments,
+                    const struct ert_progress *progress, struct ert_error *err)
+{
+    struct pace pace = {progress, 0, weights_in(w->plan, layer)};
+    struct shared_hessian shared = {0};
+    int rc = 0;
+    for (uint32_t i = 0; i < w->plan->n && !rc; i++) {
+        const struct var_planned *p = &w->plan->tensors[i];
+        if (p->record.layer != layer)
+            continue;
+        rc = share_hessian(w, p, moments, &shared, err);
+        if (!rc)
+            rc = write_tensor(w, p, shared.hessian, &pace, err);
+        pace.done += (double)weights_of(&p->record);
+    }
+    var_hessian_free(shared.hessian);
     return rc;
 }
 
-/* The checksums are of what the file holds, read back through a mapping. */
-static int hash_sections(struct var_writer *w, struct ert_error *err)
+/* ---- checksums ----------------------------------------------------------------------------- */
+
+/* Checksums are of what the file holds, read back through a mapping. */
+static int map_file(const struct var_writer *w, struct ert_map *map, struct ert_error *err)
 {
-    const struct pack_section *last = &w->sections[w->n_sections - 1];
-    if (fflush(w->out.file) || ftruncate(fileno(w->out.file), (off_t)(last->offset + last->size)))
-        return fail_write(w, err);
+    *map = (struct ert_map){.fd = -1};
+    return fflush(w->file) ? fail_write(w, err) : ert_map_open(map, w->file_path, err);
+}
+
+int var_write_checksum(const struct var_writer *w, uint32_t layer, uint64_t *checksum,
+                       struct ert_error *err)
+{
     struct ert_map map;
-    int rc = ert_map_open(&map, w->out.temp_path, err);
-    for (uint32_t i = 0; i < w->n_sections && !rc; i++)
-        w->sections[i].checksum = ert_hash64(map.data + w->sections[i].offset, w->sections[i].size);
+    struct region regions[MOST_REGIONS];
+    int rc = map_file(w, &map, err);
+    *checksum = 0;
+    for (uint32_t i = 0; i < w->plan->n && !rc; i++) {
+        if (w->plan->tensors[i].record.layer != layer)
+            continue;
+        list_regions(w, &w->plan->tensors[i].record, regions);
+        for (int k = 0; k < MOST_REGIONS; k++) {
+            uint64_t both[2] = {*checksum, ert_hash64(map.data + regions[k].at, regions[k].size)};
+            *checksum = ert_hash64(both, sizeof both);
+        }
+    }
     ert_map_close(&map);
     return rc;
 }
 
-int var_write_planes(struct var_writer *w, const char *path, const struct var_source *src,
-                     const struct var_plan *plan, struct rt_team *team,
-                     const struct ert_progress *progress, struct ert_error *err)
+/* ---- the whole file ------------------------------------------------------------------------ */
+
+/* Takes the room on the disk where the file system can tell, else the size only. */
+static int take_room(const struct var_writer *w, struct ert_error *err)
 {
-    *w = (struct var_writer){0};
-    int rc = ert_output_open(&w->out, path, err);
+    const struct pack_section *last = &w->sections[w->n_sections - 1];
+    off_t size = (off_t)(last->offset + last->size);
+    if (fflush(w->file) || ftruncate(fileno(w->file), size))
+        return fail_write(w, err);
+    if (fallocate(fileno(w->file), 0, 0, size) && errno != EOPNOTSUPP && errno != ENOSYS)
+        return fail_write(w, err);
+    return 0;
+}
+
+int var_write_begin(struct var_writer *w, struct ert_error *err)
+{
+    int rc = write_vocab(w, &w->src->vocab, err);
+    if (!rc)
+        rc = write_records(w, w->plan, err);
     if (rc)
         return rc;
-    rc = write_vocab(w, &src->vocab, err);
-    if (!rc)
-        rc = write_records(w, plan, err);
-    if (!rc)
-        rc = write_tensors(w, src, plan, team, progress, err);
-    if (!rc)
-        rc = hash_sections(w, err);
-    if (rc)
-        var_write_abort(w);
+    w->h_at = add_section(w, PACK_PLANES_H, w->plan->h_size)->offset;
+    w->l_at = w->plan->l_size ? add_section(w, PACK_PLANES_L, w->plan->l_size)->offset : 0;
+    return take_room(w, err);
+}
+
+int var_write_end(struct var_writer *w, struct ert_error *err)
+{
+    struct ert_map map;
+    int rc = map_file(w, &map, err);
+    for (uint32_t i = 0; i < w->n_sections && !rc; i++)
+        w->sections[i].checksum = ert_hash64(map.data + w->sections[i].offset, w->sections[i].size);
+    ert_map_close(&map);
     return rc;
 }
 
@@ -324,7 +476,7 @@ static int write_header(struct var_writer *w, struct ert_error *err)
     h.checksum = ert_hash64(head, size);
     memcpy(head, &h, sizeof h);
     int rc = write_at(w, 0, head, size, err);
-    if (!rc && (fflush(w->out.file) || ftruncate(fileno(w->out.file), (off_t)h.file_size)))
+    if (!rc && (fflush(w->file) || ftruncate(fileno(w->file), (off_t)h.file_size)))
         rc = fail_write(w, err);
     return rc;
 }
@@ -335,7 +487,7 @@ int var_write_meta(struct var_writer *w, const json_t *meta, struct ert_error *e
         w->n_sections--;
     char *text = json_dumps(meta, JSON_COMPACT | JSON_PRESERVE_ORDER);
     if (!text)
-        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for its description", w->out.path);
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for its description", w->path);
     size_t n = strlen(text);
     struct pack_section *s = add_section(w, PACK_META, n);
     s->checksum = ert_hash64(text, n);
@@ -344,12 +496,17 @@ int var_write_meta(struct var_writer *w, const json_t *meta, struct ert_error *e
     return rc ? rc : write_header(w, err);
 }
 
-int var_write_commit(struct var_writer *w, struct ert_error *err)
+int var_write_all(struct var_writer *w, const json_t *meta, const struct ert_progress *progress,
+                  struct ert_error *err)
 {
-    return ert_output_commit(&w->out, err);
-}
-
-void var_write_abort(struct var_writer *w)
-{
-    ert_output_abort(&w->out);
+    int rc = var_write_begin(w, err);
+    for (uint32_t i = 0; i <= w->order->n_layers && !rc; i++) {
+        uint32_t layer = i > 0 ? i - 1 : (uint32_t)PACK_NO_LAYER;
+        struct var_part_progress part = var_write_part(w->plan, layer, progress);
+        const struct ert_progress mine = var_part_progress(&part);
+        rc = var_write_layer(w, layer, NULL, &mine, err);
+    }
+    if (!rc)
+        rc = var_write_end(w, err);
+    return rc ? rc : var_write_meta(w, meta, err);
 }

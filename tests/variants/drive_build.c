@@ -1,11 +1,14 @@
 /* Builds and measures packs for the Python tests:
- *   drive_build build SOURCE OUTPUT [tokenizer=F] [f32] [h-only] [no-catalog] [tiers=100,50]
- *               [truncate] [comp=N] [outliers] [threads=N] [seed=N] [cancel=STAGE]
+ *   drive_build build SOURCE OUTPUT [tokenizer=F] [f32] [h-only] [no-catalog] [nearest]
+ *               [tiers=100,50] [truncate] [comp=N] [outliers] [calib=FILE] [tokens=N] [threads=N]
+ *               [seed=N] [cancel=STAGE] [kill=REPORT] [kill-at=FILE]
  *   drive_build eval PACK TEXT POINT|@SCHEDULE [windows=N] [window=N] [reference=PACK] [threads=N]
  * Exit status 0, or 1 with the sentence on stderr. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "variants/variants.h"
 
@@ -15,12 +18,32 @@ static const char *value_of(const char *argument, const char *name)
     return strncmp(argument, name, n) == 0 && argument[n] == '=' ? argument + n + 1 : NULL;
 }
 
+/* Where a build is to end, and how. */
+struct stop {
+    const char *stage; /* the first report of this stage that has something done */
+    const char *file;  /* or the first report at which this file exists */
+    int reports;       /* or the report of this number, from 1 */
+    bool kill;         /* by SIGKILL, not by asking */
+    int seen;
+};
+
 static bool stop_at(void *ctx, const char *stage, double done, double total)
 {
-    const char *wanted = ctx;
+    struct stop *s = ctx;
     if (getenv("DRIVE_PROGRESS"))
-        fprintf(stderr, "%s %.0f/%.0f at %.1f s\n", stage, done, total, (double)ert_now_ns() / 1e9);
-    return !(wanted && strcmp(stage, wanted) == 0 && done > 0);
+        fprintf(stderr, "%s %.4f/%.0f at %.1f s\n", stage, done, total, (double)ert_now_ns() / 1e9);
+    bool now = s->stage  ? strcmp(stage, s->stage) == 0 && done > 0
+               : s->file ? access(s->file, F_OK) == 0
+                         : ++s->seen == s->reports;
+    if (now && s->kill)
+        raise(SIGKILL);
+    return !now;
+}
+
+static void say(void *ctx, const char *sentence)
+{
+    (void)ctx;
+    fprintf(stderr, "note: %s\n", sentence);
 }
 
 static void read_tiers(const char *text, struct var_build_options *o)
@@ -35,12 +58,15 @@ static void read_tiers(const char *text, struct var_build_options *o)
 static int build(int n, char **arguments, struct ert_error *err)
 {
     struct var_build_options o = {.source = arguments[0], .output = arguments[1], .seed = 1};
-    o.progress.report = stop_at;
+    struct stop stop = {0};
+    o.progress = (struct ert_progress){stop_at, &stop};
+    o.notice.say = say;
     for (int i = 2; i < n; i++) {
         const char *v, *a = arguments[i];
         o.f32 |= strcmp(a, "f32") == 0;
         o.h_only |= strcmp(a, "h-only") == 0;
         o.no_catalog |= strcmp(a, "no-catalog") == 0;
+        o.nearest |= strcmp(a, "nearest") == 0;
         o.truncate_attention |= strcmp(a, "truncate") == 0;
         o.outliers |= strcmp(a, "outliers") == 0;
         if ((v = value_of(a, "tokenizer")))
@@ -49,12 +75,20 @@ static int build(int n, char **arguments, struct ert_error *err)
             read_tiers(v, &o);
         if ((v = value_of(a, "comp")))
             o.comp_rank = (unsigned)atoi(v);
+        if ((v = value_of(a, "calib")))
+            o.calib = v;
+        if ((v = value_of(a, "tokens")))
+            o.calib_tokens = (unsigned)atoi(v);
         if ((v = value_of(a, "threads")))
             o.threads = (unsigned)atoi(v);
         if ((v = value_of(a, "seed")))
             o.seed = (uint64_t)atoi(v);
         if ((v = value_of(a, "cancel")))
-            o.progress.ctx = (void *)(uintptr_t)v;
+            stop.stage = v;
+        if ((v = value_of(a, "kill")))
+            stop = (struct stop){.reports = atoi(v), .kill = true};
+        if ((v = value_of(a, "kill-at")))
+            stop = (struct stop){.file = v, .kill = true};
     }
     return var_build(&o, err);
 }

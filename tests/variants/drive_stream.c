@@ -60,7 +60,7 @@ int main(int argc, char **argv)
         rc = var_source_open(&src, argv[1], NULL, &err);
     if (!rc)
         rc = rt_team_create(&team, (unsigned)atoi(argv[6]), &err);
-    texts.ids = (const void *)ids.data;
+    texts.ids = (int32_t *)(uintptr_t)ids.data;
     if (!rc)
         rc = var_stream_open(&s, src, team, &texts, &err);
     if (!rc)

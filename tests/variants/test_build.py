@@ -1,44 +1,19 @@
 """Packs built from tiny random models: the weights against the source through packtool, which knows the
-format page alone; sizes, determinism, and what a stopped or impossible build leaves behind."""
+format page alone; sizes, determinism, the catalog, and what an impossible build leaves behind."""
 import hashlib
 import os
-import pathlib
 import resource
-import subprocess
-import tempfile
+import signal
 
 import numpy as np
 
 from tests import tap
 from tests.variants import tiny_gguf
+from tests.variants.building import ODD, PLAIN, build, built, folder, source
 from tools import packtool
 
-work = tempfile.TemporaryDirectory(prefix="edgert-build-")
-folder = pathlib.Path(work.name)
-DRIVER = tap.build / "tests/variants/drive_build"
 NO_LAYER = 0xFFFFFFFF
-# Not multiples of 32, grouped-query attention, untied: every kind of padding.
-ODD = tiny_gguf.model(n_embd=80, n_heads=6, n_kv_heads=2, head_dim=20, n_ff=172)
-PLAIN = tiny_gguf.model(n_embd=64, n_heads=4, n_kv_heads=2, head_dim=64, n_ff=256, tied=True)
-
 WIDE = tiny_gguf.wide_model()
-
-
-def source(name, m, kind="F32", seed=5):
-    """(path, {tensor: floats}) of a random model; kind names one type, or maps tensor names to types."""
-    path = folder / name
-    made = tiny_gguf.write(path, m, np.random.default_rng(seed), kind if callable(kind) else lambda name: kind)
-    return path, {n: tiny_gguf.floats(made[n], s) for n, s in tiny_gguf.shapes(m).items()}
-
-
-def build(src, out, *options, **more):
-    return subprocess.run([DRIVER, "build", src, folder / out, *options], capture_output=True, text=True, **more)
-
-
-def built(src, out, *options):
-    done = build(src, out, *options)
-    assert done.returncode == 0, done.stderr
-    return packtool.read_pack(folder / out)
 
 
 def matrix(pack, role, layer=NO_LAYER, bits=8):
@@ -100,14 +75,14 @@ def test_weights_are_within_the_bound_of_the_source():
     0.6 d more, of which the residual takes what it can."""
     for name, m in (("odd", ODD), ("plain", PLAIN)):
         path, f = source(f"{name}.gguf", m)
-        w4, w8, padding = worst_errors(built(path, f"{name}.edgert", "no-catalog"), f, m)
+        w4, w8, padding = worst_errors(built(path, f"{name}.edgert", "no-catalog", "nearest"), f, m)
         assert w4 <= 0.5 + 0.75 and w8 <= 0.0626 + 0.75, f"{name}: {w4} {w8}"
         assert padding == 0, padding
 
 
 def test_most_weights_are_within_half_a_step():
     path, f = source("odd.gguf", ODD)
-    pack = built(path, "odd.edgert", "no-catalog")
+    pack = built(path, "odd.edgert", "no-catalog", "nearest")
     for bits, bound in ((4, 0.5), (8, 1 / 32)):
         got, d = matrix(pack, "EMBED", bits=bits), step_of(pack, "EMBED")
         error = np.abs(got[:ODD["n_vocab"], :80] - f["token_embd.weight"]) / d[:ODD["n_vocab"], :80]
@@ -174,7 +149,7 @@ def test_outliers_and_truncated_attention_keep_the_function():
     for arch in ("llama", "qwen2", "qwen3"):
         path, _ = source(f"{arch}.gguf", dict(PLAIN, arch=arch))
         logits = []
-        for options in (("f32",), ("no-catalog",), ("no-catalog", "outliers", "truncate", "tiers=100,60")):
+        for options in (("f32",), ("no-catalog", "nearest"), ("no-catalog", "nearest", "outliers", "truncate", "tiers=100,60")):
             pack = built(path, "w.edgert", *options)
             variant = "f32" if options == ("f32",) else "w8a8"
             logits.append(packtool.reference_forward(pack, ids, [(variant, 0)] * len(ids)))
@@ -213,7 +188,7 @@ def test_the_same_pack_whatever_the_threads():
     path, _ = source("odd.gguf", ODD)
     hashes = set()
     for threads in (1, 2, 5):
-        built(path, "same.edgert", f"threads={threads}", "comp=8")
+        built(path, "same.edgert", f"threads={threads}", "comp=8", "outliers")
         hashes.add(hashlib.sha256((folder / "same.edgert").read_bytes()).hexdigest())
     assert len(hashes) == 1
 
@@ -241,30 +216,22 @@ def test_catalog_and_source_are_recorded():
     assert meta["source"]["bytes"] == path.stat().st_size and meta["source"]["file"] == path.name
 
 
-def test_a_stopped_build_leaves_nothing():
-    path, _ = source("odd.gguf", ODD)
-    for stage in ("reading the model's own text", "writing weights", "measuring", "done"):
-        room = folder / "stopped"
-        room.mkdir(exist_ok=True)
-        done = build(path, "stopped/p.edgert", f"cancel={stage}")
-        assert done.returncode == 1 and "stopped" in done.stderr, (stage, done.stderr)
-        assert not list(room.iterdir()), (stage, list(room.iterdir()))
-
-
-def test_no_room_is_an_error_and_leaves_nothing():
+def test_no_room_is_an_error_and_the_old_pack_stays():
     path, _ = source("odd.gguf", ODD)
     room = folder / "full"
     room.mkdir()
     (room / "p.edgert").write_bytes(b"the old one")
 
-    def limit():
-        import signal
+    def limit(size):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    done = build(path, "full/p.edgert", preexec_fn=limit)
-    assert done.returncode == 1 and "cannot write" in done.stderr, done.stderr
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    for size, options in ((100_000, ()), (100_000, ("f32",)), (260_000, ())):  # the draft, an f32 pack, moments
+        done = build(path, "full/p.edgert", *options, preexec_fn=lambda: limit(size))
+        assert done.returncode == 1 and "cannot write: File too large" in done.stderr, (size, done.stderr)
+        assert (room / "p.edgert").read_bytes() == b"the old one"
+        assert {p.name for p in room.iterdir()} <= {"p.edgert", "p.edgert.build"}
+    packtool.read_pack((built(path, "full/p.edgert"), room / "p.edgert")[1])
     assert [p.name for p in room.iterdir()] == ["p.edgert"]
-    assert (room / "p.edgert").read_bytes() == b"the old one"
 
 
 def test_weights_that_are_no_numbers_are_refused():

@@ -21,7 +21,7 @@ BOUND = 2e-5
 
 
 def build(source, out, *options):
-    return subprocess.run([BUILDER, "build", source, folder / out, *options], capture_output=True, text=True)
+    return subprocess.run([BUILDER, "build", source, folder / out, "tokens=1024", *options], capture_output=True, text=True)
 
 
 def built(source, out, *options):

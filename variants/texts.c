@@ -1,0 +1,286 @@
+#include "variants/texts.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CACHE_BYTES = 256 << 20, LEAST_LANES = 8, MOST_LANES = 64, MAX_TEXT_BYTES = 1 << 28 };
+
+/* ---- how many ------------------------------------------------------------------------------ */
+
+static int allocate_texts(struct var_texts *t, const char *path, struct ert_error *err)
+{
+    t->ids = calloc((size_t)t->n * t->length, sizeof *t->ids);
+    return t->ids ? 0
+                  : ert_fail(err, ERT_E_NOMEM, "%s: no memory for %u texts of %u tokens", path,
+                             t->n, t->length);
+}
+
+static void choose_sizes(struct var_texts *t, const struct rt_model *m,
+                         const struct var_texts_config *c)
+{
+    uint32_t length = c->length < m->n_ctx ? c->length : m->n_ctx;
+    *t = (struct var_texts){.length = length, .n_measured = (c->measured + length - 1) / length};
+    t->n = t->n_measured + (c->held_back + length - 1) / length;
+}
+
+/* ---- the model's own ----------------------------------------------------------------------- */
+
+/* Texts on their way, `lanes` at a time. */
+struct writing {
+    const struct rt_pack *pack;
+    struct var_texts *texts;
+    uint64_t seed;
+    uint32_t lanes, first; /* of the texts that are being written */
+    uint32_t position;
+    float *logits; /* [lanes][n_vocab] */
+    int32_t *next; /* [lanes] */
+    _Atomic(bool) broken;
+};
+
+static int32_t first_token(const struct rt_vocab *v)
+{
+    return v->bos >= 0 ? v->bos : v->n_eos > 0 ? v->eos[0] : 0;
+}
+
+static bool ends_text(const struct rt_vocab *v, int32_t id)
+{
+    for (uint32_t i = 0; i < v->n_eos; i++)
+        if (v->eos[i] == id)
+            return true;
+    return false;
+}
+
+/* SplitMix64's output function (Steele, Lea, Flood 2014) of a counter: uniform in [0, 1). */
+static double draw(uint64_t seed, uint64_t text, uint64_t position)
+{
+    uint64_t z = seed;
+    const uint64_t counters[] = {text, position};
+    for (int i = 0; i < 2; i++) {
+        z += (counters[i] + 1) * 0x9e3779b97f4a7c15u;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        z ^= z >> 31;
+    }
+    return (double)(z >> 11) * 0x1p-53;
+}
+
+/* A token by its probability, in the order of ids; the logits are used up. Negative where they are
+ * no numbers. (The runtime's sampler sorts candidates, which the whole distribution needs not.) */
+static int32_t choose(float *logits, uint32_t n, double uniform)
+{
+    float top = logits[0];
+    double total = 0;
+    for (uint32_t i = 1; i < n; i++)
+        top = fmaxf(top, logits[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        logits[i] = expf(logits[i] - top);
+        total += (double)logits[i];
+    }
+    if (!isfinite(total) || total < 1)
+        return -1;
+    double left = uniform * total;
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < n && left >= 0; i++) {
+        if (logits[i] > 0)
+            last = i;
+        left -= (double)logits[i];
+    }
+    return (int32_t)last;
+}
+
+static void choose_next(void *ctx, unsigned worker, unsigned n)
+{
+    struct writing *w = ctx;
+    const struct rt_vocab *v = &w->pack->vocab;
+    uint32_t n_vocab = w->pack->model.n_vocab;
+    for (uint32_t i = worker; i < w->lanes; i += n) {
+        double uniform = draw(w->seed, w->first + i, w->position);
+        int32_t id = ends_text(v, w->next[i])
+                         ? first_token(v)
+                         : choose(w->logits + (size_t)i * n_vocab, n_vocab, uniform);
+        if (id < 0)
+            w->broken = true;
+        w->next[i] = id < 0 ? 0 : id;
+    }
+}
+
+static void keep_tokens(const struct writing *w)
+{
+    for (uint32_t i = 0; i < w->lanes && w->first + i < w->texts->n; i++)
+        w->texts->ids[(size_t)(w->first + i) * w->texts->length + w->position] = w->next[i];
+}
+
+static bool go_on(const struct writing *w, const struct ert_progress *progress)
+{
+    double done = (double)w->first * w->texts->length + (double)w->lanes * w->position;
+    return ert_progress_report(progress, "writing sample text", done,
+                               (double)w->texts->n * w->texts->length);
+}
+
+static int write_lanes(struct writing *w, struct rt_batch *batch, struct rt_team *team,
+                       const struct ert_progress *progress, struct ert_error *err)
+{
+    for (uint32_t i = 0; i < w->lanes; i++)
+        w->next[i] = first_token(&w->pack->vocab);
+    rt_batch_restart(batch);
+    for (w->position = 0; w->position < w->texts->length; w->position++) {
+        if (!go_on(w, progress))
+            return ert_fail(err, ERT_E_CANCELLED, "%s: stopped on request", w->pack->path);
+        keep_tokens(w);
+        int rc =
+            w->position + 1 < w->texts->length ? rt_batch_step(batch, w->next, w->logits, err) : 0;
+        if (rc)
+            return rc;
+        rt_team_run(team, rt_team_size(team), choose_next, w);
+        if (w->broken)
+            return ert_fail(err, ERT_E_CHECK,
+                            "%s: the model's logits are no numbers; the source is damaged or not "
+                            "supported",
+                            w->pack->path);
+    }
+    return 0;
+}
+
+/* As many texts at a time as a bounded cache holds, in rounds of equal size. */
+static uint32_t choose_lanes(const struct rt_model *m, const struct var_texts *t)
+{
+    size_t text_bytes = (size_t)4 * m->n_layers * m->n_kv_heads * m->head_pad * t->length;
+    size_t most = CACHE_BYTES / text_bytes;
+    most = most < LEAST_LANES ? LEAST_LANES : most > MOST_LANES ? MOST_LANES : most;
+    uint32_t rounds = (uint32_t)((t->n + most - 1) / most);
+    return (t->n + rounds - 1) / rounds;
+}
+
+int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct rt_team *team,
+                    const struct var_texts_config *config, struct ert_error *err)
+{
+    struct rt_batch *batch = NULL;
+    choose_sizes(texts, &pack->model, config);
+    struct writing w = {.pack = pack,
+                        .texts = texts,
+                        .seed = config->seed,
+                        .lanes = choose_lanes(&pack->model, texts)};
+    struct rt_batch_config lanes = {.n_sequences = w.lanes, .n_ctx = texts->length};
+    int rc = allocate_texts(texts, pack->path, err);
+    w.logits = calloc((size_t)w.lanes * pack->model.n_vocab, sizeof *w.logits);
+    w.next = calloc(w.lanes, sizeof *w.next);
+    if (!rc && (!w.logits || !w.next))
+        rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to write %u texts", pack->path, w.lanes);
+    if (!rc)
+        rc = rt_point_parse("w8a8", pack, &lanes.point, err);
+    if (!rc)
+        rc = rt_batch_create(&batch, pack, team, &lanes, err);
+    for (; w.first < texts->n && !rc; w.first += w.lanes)
+        rc = write_lanes(&w, batch, team, config->progress, err);
+    rt_batch_free(batch);
+    free(w.logits);
+    free(w.next);
+    if (rc) {
+        free(texts->ids);
+        *texts = (struct var_texts){0};
+    }
+    return rc;
+}
+
+/* ---- the user's ---------------------------------------------------------------------------- */
+
+static int encode_file(const char *path, const struct rt_vocab *vocab, int32_t **ids, size_t *n,
+                       struct ert_error *err)
+{
+    struct rt_tokenizer *tokenizer = NULL;
+    char *text;
+    size_t size;
+    int rc = ert_read_text(path, MAX_TEXT_BYTES, &text, &size, err);
+    if (!rc)
+        rc = rt_tokenizer_create(&tokenizer, vocab, err);
+    if (!rc)
+        rc = rt_encode(tokenizer, text, size, 0, ids, n, err);
+    rt_tokenizer_free(tokenizer);
+    free(text);
+    return rc;
+}
+
+/* Cuts the texts out of ids[n]: `own` tokens of each, behind BOS where that comes first. */
+static void cut_texts(struct var_texts *t, const int32_t *ids, size_t n, size_t own,
+                      const struct rt_vocab *vocab)
+{
+    size_t spare = n / own - t->n;
+    for (size_t i = 0; i < t->n; i++) {
+        int32_t *to = t->ids + i * t->length;
+        size_t piece = i + spare * i / t->n;
+        if (vocab->add_bos)
+            *to++ = vocab->bos;
+        memcpy(to, ids + piece * own, own * sizeof *to);
+    }
+}
+
+int var_texts_read(struct var_texts *texts, const char *path, const struct rt_vocab *vocab,
+                   const struct rt_model *model, const struct var_texts_config *config,
+                   struct ert_error *err)
+{
+    int32_t *ids = NULL;
+    size_t n = 0;
+    choose_sizes(texts, model, config);
+    int rc = encode_file(path, vocab, &ids, &n, err);
+    size_t own = texts->length - (vocab->add_bos ? 1 : 0);
+    size_t pieces = own > 0 ? n / own : 0;
+    if (!rc && pieces < 2)
+        rc = ert_fail(err, ERT_E_RANGE,
+                      "%s: %zu tokens of calibration text, at least %u are needed; give a longer "
+                      "text, or none: the model then writes its own",
+                      path, n, 2 * texts->length);
+    for (size_t i = 0; i < n && !rc; i++)
+        if ((uint32_t)ids[i] >= model->n_vocab)
+            rc =
+                ert_fail(err, ERT_E_RANGE, "%s: its token %zu has the id %d, beyond the model's %u",
+                         path, i, ids[i], model->n_vocab);
+    if (!rc && pieces < texts->n) {
+        texts->n = (uint32_t)pieces;
+        texts->n_measured = texts->n - (texts->n + 4) / 5;
+    }
+    if (!rc)
+        rc = allocate_texts(texts, path, err);
+    if (!rc)
+        cut_texts(texts, ids, n, own, vocab);
+    else
+        *texts = (struct var_texts){0};
+    free(ids);
+    return rc;
+}
+
+/* ---- in the build's folder ----------------------------------------------------------------- */
+
+#define NAME "texts"
+
+int var_texts_save(const struct var_texts *texts, const struct var_work *w, struct ert_error *err)
+{
+    const uint32_t head[4] = {texts->n, texts->length, texts->n_measured, 0};
+    struct var_work_file f;
+    size_t n = (size_t)texts->n * texts->length;
+    int rc = var_work_begin(&f, w, NAME, err);
+    if (rc)
+        return rc;
+    if (fwrite(head, sizeof head, 1, f.file) == 1 && fwrite(texts->ids, 4, n, f.file) == n)
+        return var_work_commit(&f, err);
+    rc = var_work_fail_write(w, err);
+    var_work_abort(&f);
+    return rc;
+}
+
+bool var_texts_load(struct var_texts *texts, const struct var_work *w)
+{
+    struct var_work_data d;
+    uint32_t head[4];
+    *texts = (struct var_texts){0};
+    if (!var_work_load(&d, w, NAME))
+        return false;
+    memcpy(head, d.data, sizeof head); /* the checksum held: it is what save wrote */
+    *texts = (struct var_texts){.n = head[0], .length = head[1], .n_measured = head[2]};
+    texts->ids = malloc(d.size - sizeof head);
+    if (texts->ids)
+        memcpy(texts->ids, d.data + sizeof head, d.size - sizeof head);
+    var_work_release(&d);
+    return texts->ids != NULL;
+}
