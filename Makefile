@@ -146,6 +146,7 @@ install: all ## to $(DESTDIR)$(PREFIX)
 	ln -sf libedgert.so.0 $(DESTDIR)$(PREFIX)/lib/libedgert.so
 	install -D -m644 engine/edgert.h $(DESTDIR)$(PREFIX)/include/edgert.h
 	install -D -m644 policies.yaml $(DESTDIR)$(PREFIX)/share/edgert/policies.yaml
+	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/edgert/devices.d devices.d/*.yaml
 
 clean: ## remove build folders
 	rm -rf build build-asan build-ubsan build-tsan build-fuzz

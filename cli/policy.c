@@ -1,8 +1,9 @@
-/* edgert policy check|show: is a file right, and what does a policy come to. */
+/* edgert policy check|show|explain: is a file right, and what does a policy come to. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/explain.h"
 #include "cli/options.h"
 #include "cli/policy_source.h"
 #include "engine/layers.h"
@@ -28,7 +29,7 @@ static int check(const char *path, bool json)
     if (!policy)
         return cli_fail(ERT_E_NOMEM, "out of memory");
     json_t *policies = json_array();
-    int rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, &file, &err);
+    int rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, NULL, &file, &err);
     bool not_loaded = rc != 0;
     for (size_t i = 0; !rc && i < pol_file_count(file); i++) {
         rc = policy_source_compile(file, pol_file_name(file, i), policy, &err);
@@ -70,7 +71,7 @@ static int show(const char *name, const char *policy_file, bool json)
     int status = CLI_OK;
     if (!policy)
         return cli_fail(ERT_E_NOMEM, "out of memory");
-    int rc = layers_load_policies(policy_file, &file, &err);
+    int rc = layers_load_policies(NULL, policy_file, &file, &err);
     if (!rc)
         rc = policy_source_compile(file, name, policy, &err);
     if (!rc && !json)
@@ -93,18 +94,21 @@ static int show(const char *name, const char *policy_file, bool json)
 int command_policy(int argc, char **argv)
 {
     bool json = false;
-    const char *policy_file = NULL;
+    const char *policy_file = NULL, *model = NULL;
     const struct option_row rows[] = {
-        {"policy-file", 0, "FILE", "policies over the installed ones (show)", OPTION_TEXT,
+        {"policy-file", 0, "FILE", "policies over the installed ones (show, explain)", OPTION_TEXT,
          &policy_file, 0, 0},
+        {"model", 'm', "PACK", "whose catalog tells the costs (explain)", OPTION_TEXT, &model, 0,
+         0},
         {"json", 0, NULL, "as JSON (docs/json.md)", OPTION_FLAG, &json, 0, 0},
         OPTION_HELP,
     };
     struct command_line line = {
-        .usage = "edgert policy check [FILE] | show NAME",
+        .usage = "edgert policy check [FILE] | show NAME | explain NAME",
         .about = "check: every policy of FILE (or of the installed layers) is read and compiled;\n"
                  "       a mistake is told with line and column, and status 3.\n"
-                 "show:  a policy by name, as it comes out of all layers.",
+                 "show:  a policy by name, as it comes out of all layers.\n"
+                 "explain: its states, what each costs in quality, and what asks for it.",
         .rows = rows,
         .n_rows = sizeof rows / sizeof *rows,
         .min_arguments = 1,
@@ -116,7 +120,9 @@ int command_policy(int argc, char **argv)
     const char *verb = line.arguments[0], *what = line.n_arguments > 1 ? line.arguments[1] : NULL;
     if (!strcmp(verb, "check"))
         return check(what, json);
+    if (!strcmp(verb, "explain"))
+        return explain_policy(what, policy_file, model, json);
     if (strcmp(verb, "show") != 0)
-        return cli_usage("policy %s? expected check or show", verb);
+        return cli_usage("policy %s? expected check, show or explain", verb);
     return show(what ? what : "balanced", policy_file, json);
 }

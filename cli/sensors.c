@@ -2,9 +2,10 @@
 #include <stdlib.h>
 
 #include "cli/options.h"
+#include "engine/layers.h"
 #include "governor/governor.h"
 
-static int print_json(const struct gov_sensor_line *lines, size_t n)
+static int print_json(const char *device, const struct gov_sensor_line *lines, size_t n)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
@@ -18,12 +19,16 @@ static int print_json(const struct gov_sensor_line *lines, size_t n)
                                               present ? json_real(l->reading.value) : json_null(),
                                               "why", present ? json_null() : json_string(why)));
     }
-    return cli_print_json(json_pack("{s:o}", "sensors", list), JSON_COMPACT);
+    return cli_print_json(json_pack("{s:o, s:o}", "device",
+                                    *device ? json_string(device) : json_null(), "sensors", list),
+                          JSON_COMPACT);
 }
 
-static int print_table(const struct gov_sensor_line *lines, size_t n, bool all)
+static int print_table(const char *device, const struct gov_sensor_line *lines, size_t n, bool all)
 {
     size_t absent = 0;
+    if (*device)
+        printf("%s (devices.d)\n", device);
     printf("%-20s %-36s %s\n", "sensor", "source", "reading");
     for (size_t i = 0; i < n; i++) {
         const struct gov_sensor_line *l = &lines[i];
@@ -40,6 +45,28 @@ static int print_table(const struct gov_sensor_line *lines, size_t n, bool all)
     if (absent)
         fprintf(stderr, "%zu sources are absent here; --all says why\n", absent);
     return cli_finish_output();
+}
+
+/* Reads by what the policies declare; mistakes in them are no reason to read nothing. */
+static int report(const struct gov_sources *sources, bool json, bool all)
+{
+    struct gov_sensor_line *lines;
+    struct pol_file *file = NULL;
+    struct ert_error err;
+    size_t n;
+    int status;
+    if (layers_load_policies(sources->root, NULL, &file, &err))
+        fprintf(stderr, "edgert: only the usual sources are read: %s\n", err.text);
+    if (gov_sensor_report(sources, file, &lines, &n, &err)) {
+        status = cli_fail_error(&err);
+    } else {
+        const char *device = file ? pol_file_device(file) : "";
+        status = json ? print_json(device, lines, n) : print_table(device, lines, n, all);
+        free(lines);
+    }
+    if (file)
+        pol_file_free(file);
+    return status;
 }
 
 int command_sensors(int argc, char **argv)
@@ -61,12 +88,5 @@ int command_sensors(int argc, char **argv)
     int status = options_parse(&line, argc, argv);
     if (status >= 0)
         return status;
-    struct gov_sensor_line *lines;
-    size_t n;
-    struct ert_error err;
-    if (gov_sensor_report(&sources, &lines, &n, &err))
-        return cli_fail_error(&err);
-    status = json ? print_json(lines, n) : print_table(lines, n, all);
-    free(lines);
-    return status;
+    return report(&sources, json, all);
 }

@@ -86,7 +86,7 @@ static int replay_traces(struct simulation *s, char **paths, size_t n)
     s->policy = malloc(sizeof *s->policy);
     int rc = s->policy ? 0 : ert_fail(&err, ERT_E_NOMEM, "out of memory");
     if (!rc)
-        rc = layers_load_policies(s->policy_file, &file, &err);
+        rc = layers_load_policies(NULL, s->policy_file, &file, &err);
     if (!rc)
         rc = policy_source_compile(file, s->policy_name, s->policy, &err);
     if (rc)

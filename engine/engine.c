@@ -84,7 +84,7 @@ static int compile_policy(struct ert_engine *e, const struct ert_engine_options 
                           struct ert_error *err)
 {
     struct pol_file *file;
-    int rc = layers_load_policies(options->policy_file, &file, err);
+    int rc = layers_load_policies(options->sensor_root, options->policy_file, &file, err);
     if (rc)
         return rc;
     struct pol_point *rungs = calloc(POL_MAX_STATES, sizeof *rungs);

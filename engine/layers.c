@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "governor/governor.h"
+
 #define SYSTEM_DATA   "/usr/share/edgert"
 #define SYSTEM_CONFIG "/etc/edgert"
 
@@ -89,29 +91,31 @@ struct layer_list {
 /* Takes *path over, whether it is kept or not. */
 static void add_layer(struct layer_list *list, char **path)
 {
-    if (keep_readable(path) && list->n < MAX_LAYERS)
+    if (*path && keep_readable(path) && list->n < MAX_LAYERS)
         list->paths[list->n++] = *path;
     else
         free(*path);
     *path = NULL;
 }
 
-/* The policies that came with the program: beside the folder of the executable (a checkout), in its
- * prefix, or the system's. */
-static void add_shipped(struct layer_list *list)
+/* What came with the program: beside the folder of the executable (a checkout), in its prefix, or
+ * the system's. *path is the caller's to free, NULL where there is none. */
+static void find_shipped(const char *name, char **path)
 {
-    static const char *const beside[] = {"policies.yaml", "share/edgert/policies.yaml"};
-    char exe[PATH_MAX], *path = NULL;
+    char exe[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
     exe[length > 0 ? length : 0] = '\0';
     char *slash = strrchr(exe, '/');
-    for (size_t i = 0; slash && i < 2 && list->n == 0; i++) {
+    *path = NULL;
+    if (slash)
         *slash = '\0';
-        if (format_path(&path, NULL, "%s/../%s", exe, beside[i]) == 0)
-            add_layer(list, &path);
-    }
-    if (list->n == 0 && format_path(&path, NULL, SYSTEM_DATA "/policies.yaml") == 0)
-        add_layer(list, &path);
+    if (slash && format_path(path, NULL, "%s/../%s", exe, name) == 0 && keep_readable(path))
+        return;
+    if (slash && format_path(path, NULL, "%s/../share/edgert/%s", exe, name) == 0 &&
+        keep_readable(path))
+        return;
+    if (format_path(path, NULL, SYSTEM_DATA "/%s", name) == 0)
+        keep_readable(path);
 }
 
 static int is_yaml(const struct dirent *entry)
@@ -134,28 +138,81 @@ static void add_folder(struct layer_list *list, const char *folder)
     free(entries);
 }
 
-int layers_load_policies(const char *extra, struct pol_file **file, struct ert_error *err)
+/* Those files of a folder that are for the machine. */
+static int add_devices(struct layer_list *list, const char *folder,
+                       const struct pol_identity *machine, struct ert_error *err)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(folder, &entries, is_yaml, alphasort), rc = 0;
+    for (int i = 0; i < n; i++) {
+        char *path = NULL;
+        bool matches = false;
+        if (!rc)
+            rc = format_path(&path, err, "%s/%s", folder, entries[i]->d_name);
+        if (!rc)
+            rc = pol_file_matches(path, machine, &matches, err);
+        if (!rc && matches)
+            add_layer(list, &path);
+        free(path);
+        free(entries[i]);
+    }
+    free(entries);
+    return rc;
+}
+
+/* Folders of what known machines are like: the shipped one, the system's, the person's. */
+static int add_device_layers(struct layer_list *list, const char *root, struct ert_error *err)
+{
+    struct pol_identity *machine = malloc(sizeof *machine);
+    char *folders[3] = {NULL};
+    if (!machine)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory for the machine's names");
+    gov_identify(root, machine);
+    find_shipped("devices.d", &folders[0]);
+    format_path(&folders[1], NULL, SYSTEM_CONFIG "/devices.d");
+    user_path("XDG_CONFIG_HOME", ".config", "devices.d", &folders[2], NULL);
+    int rc = 0;
+    for (size_t i = 0; i < 3; i++) {
+        if (!rc && folders[i])
+            rc = add_devices(list, folders[i], machine, err);
+        free(folders[i]);
+    }
+    free(machine);
+    return rc;
+}
+
+static int load_layers(const struct layer_list *list, const char *extra, struct pol_file **file,
+                       struct ert_error *err)
+{
+    const char *paths[MAX_LAYERS + 1];
+    size_t n = 0;
+    while (n < list->n) {
+        paths[n] = list->paths[n];
+        n++;
+    }
+    if (extra)
+        paths[n++] = extra;
+    return n ? pol_file_load(file, paths, n, err)
+             : ert_fail(err, ERT_E_MISSING,
+                        "no policies.yaml in " SYSTEM_DATA ", " SYSTEM_CONFIG
+                        " or $XDG_CONFIG_HOME/edgert; give one with --policy-file");
+}
+
+int layers_load_policies(const char *root, const char *extra, struct pol_file **file,
+                         struct ert_error *err)
 {
     struct layer_list list = {.n = 0};
     char *path = NULL;
-    add_shipped(&list);
+    int rc = add_device_layers(&list, root, err);
+    find_shipped("policies.yaml", &path);
+    add_layer(&list, &path);
     if (format_path(&path, NULL, SYSTEM_CONFIG "/policies.yaml") == 0)
         add_layer(&list, &path);
     add_folder(&list, SYSTEM_CONFIG "/policies.d");
     if (user_path("XDG_CONFIG_HOME", ".config", "policies.yaml", &path, NULL) == 0)
         add_layer(&list, &path);
-    const char *paths[MAX_LAYERS + 1];
-    size_t n = 0;
-    while (n < list.n) {
-        paths[n] = list.paths[n];
-        n++;
-    }
-    if (extra)
-        paths[n++] = extra;
-    int rc = n ? pol_file_load(file, paths, n, err)
-               : ert_fail(err, ERT_E_MISSING,
-                          "no policies.yaml in " SYSTEM_DATA ", " SYSTEM_CONFIG
-                          " or $XDG_CONFIG_HOME/edgert; give one with --policy-file");
+    if (!rc)
+        rc = load_layers(&list, extra, file, err);
     for (size_t i = 0; i < list.n; i++)
         free(list.paths[i]);
     return rc;

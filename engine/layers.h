@@ -11,7 +11,9 @@ int layers_data_path(const char *name, char **path, struct ert_error *err);
  * looked. *path is the caller's to free. */
 int layers_find_model(const char *name, char **path, struct ert_error *err);
 
-/* The policies of all layers, extra (may be NULL) on top. */
-int layers_load_policies(const char *extra, struct pol_file **file, struct ert_error *err);
+/* The policies of all layers, extra (may be NULL) on top, over what devices.d has of the machine
+ * under root ("" or NULL = this one). */
+int layers_load_policies(const char *root, const char *extra, struct pol_file **file,
+                         struct ert_error *err);
 
 #endif

@@ -3,44 +3,57 @@
  * cooling devices do) or, where firmware does it, only the clock that is reached. */
 #include "governor/source.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { CURRENT, SHARE, CAP, N_ITEMS };
 static const char *const items[N_ITEMS] = {"current", "share", "cap"};
 
-/* Older kernels have no folder of policies but one in each CPU. */
-enum { IN_POLICIES, IN_CPUS, N_PLACES };
-
-enum { MOST_CPUS = 1024 };
-
 #define KHZ_PER_MHZ 1000.0
 
+/* Where the folder of policy or CPU `number` is: older kernels have no folder of policies but one
+ * in each CPU. */
 static bool policy_folder(const struct gov_source *s, const struct gov_machine *machine,
                           unsigned number, char folder[GOV_PATH])
 {
     int n = snprintf(folder, GOV_PATH,
-                     s->u.cpufreq.place == IN_POLICIES
-                         ? "%.200s/sys/devices/system/cpu/cpufreq/policy%u"
-                         : "%.200s/sys/devices/system/cpu/cpu%u/cpufreq",
+                     s->u.cpufreq.in_cpus ? "%.200s/sys/devices/system/cpu/cpu%u/cpufreq"
+                                          : "%.200s/sys/devices/system/cpu/cpufreq/policy%u",
                      machine->root, number);
     return n > 0 && n < GOV_PATH;
 }
 
-/* Numbers of the policies, at most as many as there is room for: where each CPU has its own, they
- * are alike. */
-static void collect_policies(struct gov_source *s, const struct gov_machine *machine)
+static void add_policy(struct gov_source *s, const struct gov_machine *machine, unsigned number)
 {
     char folder[GOV_PATH];
     long long max_khz;
+    if (s->u.cpufreq.n == GOV_CLOCKS || !policy_folder(s, machine, number, folder) ||
+        gov_file_number(folder, "cpuinfo_max_freq", &max_khz) != 0 || max_khz <= 0)
+        return;
+    s->u.cpufreq.policies[s->u.cpufreq.n] = number;
+    s->u.cpufreq.max_khz[s->u.cpufreq.n++] = (double)max_khz;
+}
+
+/* At most as many as there is room for: where each CPU has its own policy, they are alike. */
+static void collect_policies(struct gov_source *s, const struct gov_machine *machine, bool in_cpus)
+{
+    char folder[GOV_PATH];
+    struct dirent *entry;
+    s->u.cpufreq.in_cpus = in_cpus;
     s->u.cpufreq.n = 0;
-    for (unsigned i = 0; i < MOST_CPUS && s->u.cpufreq.n < GOV_CLOCKS; i++) {
-        if (!policy_folder(s, machine, i, folder) ||
-            gov_file_number(folder, "cpuinfo_max_freq", &max_khz) != 0 || max_khz <= 0)
-            continue;
-        s->u.cpufreq.policies[s->u.cpufreq.n] = i;
-        s->u.cpufreq.max_khz[s->u.cpufreq.n++] = (double)max_khz;
+    snprintf(folder, sizeof folder, "%.200s/sys/devices/system/cpu%s", machine->root,
+             in_cpus ? "" : "/cpufreq");
+    DIR *dir = opendir(folder);
+    while (dir && (entry = readdir(dir))) {
+        unsigned number;
+        int end = 0;
+        if (sscanf(entry->d_name, in_cpus ? "cpu%u%n" : "policy%u%n", &number, &end) == 1 &&
+            !entry->d_name[end])
+            add_policy(s, machine, number);
     }
+    if (dir)
+        closedir(dir);
 }
 
 /* A number of policy i in kHz; the kernel writes <unknown> or <unsupported> where it has none. */
@@ -106,11 +119,11 @@ static bool cpufreq_probe(struct gov_source *s, const struct gov_machine *machin
     s->u.cpufreq.item = gov_item(s->address, items, N_ITEMS);
     if (s->u.cpufreq.item == N_ITEMS)
         return gov_not_here(s, "'%.40s': expected current, share or cap", s->address);
-    for (s->u.cpufreq.place = IN_POLICIES; s->u.cpufreq.place < N_PLACES; s->u.cpufreq.place++) {
-        collect_policies(s, machine);
-        if (s->u.cpufreq.n)
-            return cpufreq_read(s, machine, 0).why == DEV_PRESENT;
-    }
+    collect_policies(s, machine, false);
+    if (!s->u.cpufreq.n)
+        collect_policies(s, machine, true);
+    if (s->u.cpufreq.n)
+        return cpufreq_read(s, machine, 0).why == DEV_PRESENT;
     return gov_not_here(s, "the kernel does not scale the CPUs' clocks here (no cpufreq)");
 }
 

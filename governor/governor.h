@@ -41,6 +41,7 @@ struct gov_status {
     double replay_s;                              /* position in the trace, 0 if live */
     bool replay_ended;
     uint64_t decisions, transitions;
+    uint64_t cpu_ns, running_ns; /* processor time of the governor's thread; since its start */
     char sources[POL_MAX_SENSORS][128]; /* which source serves each sensor, "" = none */
     char why[POL_MAX_SENSORS][160];     /* why there is none, in words */
     uint64_t switches_lost;             /* reported faster than the journal took them */
@@ -77,13 +78,17 @@ void gov_reason(struct gov_governor *g, unsigned state, char trip[POL_NAME],
 
 /* ---- sensors without a policy (edgert sensors) --------------------------------------------- */
 
+/* What firmware calls the machine under root ("" or NULL = this one). */
+void gov_identify(const char *root, struct pol_identity *machine);
+
 struct gov_sensor_line {
     char signal[DEV_NAME], source[128];
     struct dev_reading reading;
     char why[160]; /* why the source is absent, "" if it serves */
 };
-/* Probes every source for every known signal once. *lines is the caller's to free. */
-int gov_sensor_report(const struct gov_sources *sources, struct gov_sensor_line **lines, size_t *n,
-                      struct ert_error *err);
+/* Probes every source for every known signal once: those that file declares (may be NULL) in the
+ * place of the usual ones. *lines is the caller's to free. */
+int gov_sensor_report(const struct gov_sources *sources, const struct pol_file *file,
+                      struct gov_sensor_line **lines, size_t *n, struct ert_error *err);
 
 #endif

@@ -3,7 +3,7 @@
 #include "governor/events.h"
 #include "governor/journal.h"
 #include "governor/ring.h"
-#include "governor/source.h"
+#include "governor/sensors.h"
 #include "governor/timekeeping.h"
 
 #include <locale.h>
@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define NS_PER_S  1000000000ULL
 #define ORIGIN_NS (3600 * NS_PER_S) /* so that a reading may be older than the start */
@@ -18,13 +19,6 @@
 enum { POLLS_UNTIL_DEAD = 3 };
 static const uint64_t PROBE_AGAIN_NS = 5 * NS_PER_S;
 static const uint64_t SHORTEST_WAIT_NS = NS_PER_S / 1000;
-
-/* The sources of one of the policy's sensors, in order of preference. */
-struct sensor {
-    size_t n_sources;
-    struct gov_source *sources; /* [n_sources] */
-    int active;                 /* the one that served last, -1 = none */
-};
 
 struct gov_governor {
     struct pol_policy policy;
@@ -38,7 +32,7 @@ struct gov_governor {
     locale_t c_locale;
 
     /* Of the thread. */
-    struct sensor sensors[POL_MAX_SENSORS];
+    struct gov_sensors sensors;
     struct pol_state state;
     struct pol_monitor *monitor;
     bool releasing; /* the actuator knows that memory is short */
@@ -63,47 +57,13 @@ struct gov_governor {
 
 /* ---- readings ------------------------------------------------------------------------------- */
 
-/* Good enough not to ask the next source. Whether it counts is for pol_decide to say. */
-static bool believable(const struct pol_sensor *sensor, const struct dev_reading *r)
-{
-    return r->why == DEV_PRESENT && (!sensor->signal || (r->value >= sensor->signal->min &&
-                                                         r->value <= sensor->signal->max));
-}
-
-/* The first source that gives a believable value; without one, the first answer there was. */
-static struct dev_reading read_sensor(const struct gov_governor *g, size_t i, uint64_t now_ns,
-                                      int *active)
-{
-    struct dev_reading best = {.time_ns = now_ns, .why = DEV_NO_SOURCE};
-    *active = -1;
-    for (size_t k = 0; k < g->sensors[i].n_sources; k++) {
-        struct gov_source *source = &g->sensors[i].sources[k];
-        struct dev_reading r = gov_source_read(source, &g->machine, now_ns);
-        if (r.why == DEV_PRESENT && !isfinite(r.value))
-            r = gov_absent(source, DEV_READ_FAILED, now_ns, "%s gave no number", source->name);
-        if (believable(&g->policy.sensors[i], &r)) {
-            *active = (int)k;
-            return r;
-        }
-        if (best.why == DEV_NO_SOURCE)
-            best = r;
-    }
-    return best;
-}
-
 /* Sources that did not answer are looked for again now and then: batteries and zones come. */
 static void probe_again(struct gov_governor *g, uint64_t real_ns)
 {
     if (g->trace || real_ns < g->probe_at_ns)
         return;
     g->probe_at_ns = real_ns + PROBE_AGAIN_NS;
-    for (size_t i = 0; i < g->policy.n_sensors; i++) {
-        const struct sensor *s = &g->sensors[i];
-        size_t n = s->active < 0 ? s->n_sources : (size_t)s->active;
-        for (size_t k = 0; k < n; k++)
-            if (s->sources[k].why[0])
-                gov_source_probe(&s->sources[k], &g->machine);
-    }
+    gov_sensors_probe_again(&g->sensors, &g->machine);
 }
 
 static double seconds_since_start(uint64_t decision_ns)
@@ -111,32 +71,15 @@ static double seconds_since_start(uint64_t decision_ns)
     return (double)(decision_ns - ORIGIN_NS) / 1e9;
 }
 
-static const char *source_name(const struct sensor *s, int k)
-{
-    return k < 0 ? "" : s->sources[k].name;
-}
-
-/* Why the source that comes first is not the one that serves. */
-static const char *why_not_first(const struct sensor *s, int active)
-{
-    if (active == 0)
-        return "it serves";
-    if (s->n_sources == 0)
-        return "the policy names no source";
-    return s->sources[0].why[0] ? s->sources[0].why : "its value is out of range";
-}
-
 static void read_sensors(struct gov_governor *g, uint64_t now_ns, struct dev_reading *raw)
 {
     for (size_t i = 0; i < g->policy.n_sensors; i++) {
-        struct sensor *s = &g->sensors[i];
-        int active;
-        raw[i] = read_sensor(g, i, now_ns, &active);
-        if (active != s->active)
+        const char *before = gov_sensors_source(&g->sensors, i);
+        raw[i] = gov_sensors_read(&g->sensors, i, &g->machine, now_ns);
+        const char *now = gov_sensors_source(&g->sensors, i);
+        if (now != before)
             gov_journal_source(&g->journal, seconds_since_start(now_ns), g->policy.sensors[i].name,
-                               source_name(s, s->active), source_name(s, active),
-                               why_not_first(s, active));
-        s->active = active;
+                               before, now, gov_sensors_why(&g->sensors, i));
     }
 }
 
@@ -150,23 +93,42 @@ static uint64_t decision_time(const struct gov_governor *g, uint64_t real_ns)
                     : ORIGIN_NS + (real_ns - g->start_real_ns);
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec t = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+/* Which source serves a sensor, or the sensors that it is made of; else why there is none. */
+static void tell_source(const struct gov_governor *g, size_t i, struct gov_status *status)
+{
+    const char *source = gov_sensors_source(&g->sensors, i);
+    bool made = !*source && status->readings[i].why == DEV_PRESENT;
+    snprintf(status->sources[i], sizeof status->sources[i], "%s", source);
+    status->why[i][0] = '\0';
+    if (made)
+        gov_sensors_blend(&g->policy.sensors[i], status->sources[i], sizeof status->sources[i]);
+    else if (!*source)
+        snprintf(status->why[i], sizeof status->why[i], "%s", gov_sensors_why(&g->sensors, i));
+}
+
 static void publish_status(struct gov_governor *g, const struct pol_decision *decision)
 {
     struct gov_status *status = &g->status;
     pthread_mutex_lock(&g->lock);
     status->decision = *decision;
     status->decisions++;
+    status->cpu_ns = thread_cpu_ns();
+    status->running_ns = g->decision_real_ns - g->start_real_ns;
     status->transitions += decision->changed;
     if (decision->changed) {
         memcpy(g->reasons[decision->state].text, decision->reason, POL_REASON);
         g->reasons[decision->state].trip = decision->trip;
     }
     for (size_t i = 0; i < g->policy.n_sensors; i++) {
-        const struct sensor *s = &g->sensors[i];
         status->readings[i] = pol_validated(&g->policy, &g->state, (unsigned)i);
-        snprintf(status->sources[i], sizeof status->sources[i], "%s", source_name(s, s->active));
-        snprintf(status->why[i], sizeof status->why[i], "%s",
-                 s->active < 0 ? why_not_first(s, -1) : "");
+        tell_source(g, i, status);
     }
     if (g->trace) {
         status->replay_s = seconds_since_start(g->decision_ns);
@@ -303,52 +265,6 @@ static void poke(void *ctx)
     gov_poke(ctx);
 }
 
-/* The services that the policy's sensors need. */
-static int ask_services(struct gov_governor *g, const char *bus, struct ert_error *err)
-{
-    int rc = 0;
-    for (size_t i = 0; i < g->policy.n_sensors; i++)
-        for (size_t k = 0; !rc && k < g->policy.sensors[i].n_sources; k++)
-            rc = gov_machine_ask(&g->machine, g->policy.sensors[i].sources[k], bus, poke, g, err);
-    if (!rc)
-        gov_machine_wait(&g->machine);
-    return rc;
-}
-
-/* Events for the trips on sensor i, by its best source that has any. A lower threshold than those
- * of all trips would only wake for nothing. */
-static void arm_sensor(struct gov_governor *g, size_t i)
-{
-    double lowest = HUGE_VAL;
-    for (size_t t = 0; t < g->policy.n_trips; t++)
-        if (g->policy.trips[t].sensor == i && g->policy.trips[t].threshold < lowest)
-            lowest = g->policy.trips[t].threshold;
-    for (size_t k = 0; k < g->sensors[i].n_sources && lowest < HUGE_VAL; k++) {
-        struct gov_source *source = &g->sensors[i].sources[k];
-        if (!source->serves || !source->kind->arm)
-            continue;
-        source->kind->arm(source, &g->machine, &g->events, lowest);
-        return;
-    }
-}
-
-static int open_sensor(struct gov_governor *g, size_t i, struct ert_error *err)
-{
-    const struct pol_sensor *named = &g->policy.sensors[i];
-    struct sensor *s = &g->sensors[i];
-    char replayed[GOV_SOURCE_NAME];
-    size_t n = g->trace ? 1 : named->n_sources;
-    s->active = -1;
-    s->sources = calloc(n ? n : 1, sizeof *s->sources);
-    if (!s->sources)
-        return ert_fail(err, ERT_E_NOMEM, "no memory for the sources of %s", named->name);
-    snprintf(replayed, sizeof replayed, "replay:%s", named->name);
-    for (; s->n_sources < n; s->n_sources++)
-        gov_source_open(&s->sources[s->n_sources],
-                        g->trace ? replayed : named->sources[s->n_sources], &g->machine);
-    return 0;
-}
-
 static int open_machine(struct gov_governor *g, const struct gov_sources *sources,
                         struct ert_error *err)
 {
@@ -362,12 +278,11 @@ static int open_machine(struct gov_governor *g, const struct gov_sources *source
     if (!rc)
         rc = gov_events_open(&g->events, !g->trace && !g->root[0], err);
     if (!rc && !g->trace)
-        rc = ask_services(g, sources->bus, err);
-    for (size_t i = 0; !rc && i < g->policy.n_sensors; i++) {
-        rc = open_sensor(g, i, err);
-        if (!rc)
-            arm_sensor(g, i);
-    }
+        rc = gov_sensors_ask(&g->policy, &g->machine, sources->bus, poke, g, err);
+    if (!rc)
+        rc = gov_sensors_open(&g->sensors, &g->policy, &g->machine, err);
+    if (!rc)
+        gov_sensors_arm(&g->sensors, &g->machine, &g->events);
     return rc;
 }
 
@@ -400,11 +315,7 @@ static void init_waiting(struct gov_governor *g)
 static void governor_free(struct gov_governor *g)
 {
     gov_machine_release(&g->machine);
-    for (size_t i = 0; i < g->policy.n_sensors; i++) {
-        for (size_t k = 0; k < g->sensors[i].n_sources; k++)
-            gov_source_close(&g->sensors[i].sources[k]);
-        free(g->sensors[i].sources);
-    }
+    gov_sensors_close(&g->sensors);
     gov_events_close(&g->events);
     pol_monitor_free(g->monitor);
     dev_trace_free(g->trace);

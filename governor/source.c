@@ -134,25 +134,34 @@ unsigned gov_item(const char *word, const char *const *names, unsigned n)
     return i;
 }
 
-int gov_file_text(const char *dir, const char *name, char *text, size_t size)
+int gov_file_bytes(const char *dir, const char *name, char *bytes, size_t size, size_t *n)
 {
     char path[GOV_PATH + 64];
-    text[0] = '\0';
-    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
-    if (n < 0 || (size_t)n >= sizeof path)
+    bytes[0] = '\0';
+    *n = 0;
+    int length = snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (length < 0 || (size_t)length >= sizeof path)
         return -ENAMETOOLONG;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -errno;
-    ssize_t got = read(fd, text, size - 1);
+    ssize_t got = read(fd, bytes, size - 1);
     int rc = got < 0 ? -errno : 0;
     close(fd);
     if (rc)
         return rc;
-    text[got] = '\0';
-    if (got > 0 && text[got - 1] == '\n')
-        text[got - 1] = '\0';
+    bytes[got] = '\0';
+    *n = (size_t)got;
     return 0;
+}
+
+int gov_file_text(const char *dir, const char *name, char *text, size_t size)
+{
+    size_t n;
+    int rc = gov_file_bytes(dir, name, text, size, &n);
+    if (!rc && n > 0 && text[n - 1] == '\n')
+        text[n - 1] = '\0';
+    return rc;
 }
 
 int gov_file_number(const char *dir, const char *name, long long *value)

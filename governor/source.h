@@ -104,7 +104,8 @@ struct gov_source {
             double joules, watts;        /* at since_ns; of the last interval */
         } powercap;
         struct {
-            unsigned item, place;
+            unsigned item;
+            bool in_cpus; /* the clocks are told in each CPU's folder, not in one of policies */
             size_t n;
             unsigned policies[GOV_CLOCKS];
             double max_khz[GOV_CLOCKS];
@@ -150,7 +151,9 @@ unsigned gov_item(const char *word, const char *const *names, unsigned n);
 
 /* ---- small files of sysfs and procfs ------------------------------------------------------- */
 
-/* Reads at most size - 1 bytes of dir/name, cuts a trailing newline. 0 or -errno. */
+/* Reads at most size - 1 bytes of dir/name and puts a NUL behind them. 0 or -errno. */
+int gov_file_bytes(const char *dir, const char *name, char *bytes, size_t size, size_t *n);
+/* The same as text, without its trailing newline. */
 int gov_file_text(const char *dir, const char *name, char *text, size_t size);
 /* The same, as a whole number; -EINVAL if it is none ("N/A"). */
 int gov_file_number(const char *dir, const char *name, long long *value);

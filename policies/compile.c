@@ -10,6 +10,7 @@ struct compile {
     const struct pol_entry *entry;
     struct pol_policy *policy;
     struct ert_error *err;
+    unsigned depth; /* of sensors made of others */
 };
 
 #define FAIL_AT(where, err, code, fmt, ...)                                                        \
@@ -59,27 +60,52 @@ static int find_sensor(const struct pol_policy *policy, const char *name)
     return -1;
 }
 
+static int want_sensor(struct compile *c, const char *name, struct pol_where where, int *index);
+
+/* The sensors that one is made of come before it; those above it that wait for theirs are marked by
+ * depth. */
+static int want_parts(struct compile *c, struct pol_sensor *sensor, struct pol_where where)
+{
+    int rc = 0;
+    if (c->depth == POL_MAX_PARTS)
+        return FAIL_AT(where, c->err, ERT_E_FORMAT, "sensor '%s' is made of itself in the end",
+                       sensor->name);
+    c->depth++;
+    for (size_t i = 0; !rc && i < sensor->n_parts; i++) {
+        int part;
+        rc = want_sensor(c, sensor->parts[i].name, where, &part);
+        sensor->parts[i].sensor = rc ? 0 : (unsigned)part;
+    }
+    c->depth--;
+    return rc;
+}
+
 /* Index of the sensor in the policy, where it is added if it is not there yet. */
 static int want_sensor(struct compile *c, const char *name, struct pol_where where, int *index)
 {
     struct pol_policy *p = c->policy;
+    struct pol_sensor sensor;
+    memset(&sensor, 0, sizeof sensor); /* padding too */
     *index = find_sensor(p, name);
     if (*index >= 0)
         return 0;
+    const struct pol_sensor *given = named(c->file->sensors, c->file->n_sensors, name);
+    if (given) {
+        memcpy(&sensor, given, sizeof sensor);
+    } else {
+        snprintf(sensor.name, sizeof sensor.name, "%s", name);
+        sensor.signal = dev_signal_find(name);
+        sensor.stale_s = sensor.signal->stale_s;
+        sensor.missing_state = -1;
+        use_default_sources(&sensor);
+    }
+    int rc = want_parts(c, &sensor, where);
+    if (rc)
+        return rc;
     if (p->n_sensors == POL_MAX_SENSORS)
         return FAIL_AT(where, c->err, ERT_E_RANGE, "policy '%s' needs more than %d sensors",
                        p->name, POL_MAX_SENSORS);
-    struct pol_sensor *sensor = &p->sensors[p->n_sensors];
-    const struct pol_sensor *given = named(c->file->sensors, c->file->n_sensors, name);
-    if (given) {
-        memcpy(sensor, given, sizeof *sensor);
-    } else {
-        snprintf(sensor->name, sizeof sensor->name, "%s", name);
-        sensor->signal = dev_signal_find(name);
-        sensor->missing_state = -1;
-        sensor->stale_s = sensor->signal->stale_s;
-        use_default_sources(sensor);
-    }
+    memcpy(&p->sensors[p->n_sensors], &sensor, sizeof sensor);
     *index = (int)p->n_sensors++;
     return 0;
 }
@@ -101,6 +127,12 @@ static int want_discharging(struct compile *c)
 static int compile_missing(struct compile *c)
 {
     struct pol_policy *p = c->policy;
+    if (c->entry->missing_default >= (int)p->n_states)
+        return FAIL_AT(c->entry->missing_default_where, c->err, ERT_E_RANGE,
+                       "on-missing: state %d, but the ladder ends at state %zu",
+                       c->entry->missing_default, p->n_states - 1);
+    for (size_t i = 0; i < p->n_trips; i++)
+        p->sensors[p->trips[i].sensor].missing_state = c->entry->missing_default;
     for (size_t i = 0; i < c->entry->n_missing; i++) {
         const struct pol_missing *missing = &c->entry->missing[i];
         int index = find_sensor(p, missing->sensor);
@@ -281,7 +313,7 @@ static void list_entries(const struct pol_file *file, char *text, size_t size)
 int pol_compile(const struct pol_file *file, const char *name, const struct pol_point *auto_ladder,
                 size_t n_auto, struct pol_policy *policy, struct ert_error *err)
 {
-    struct compile c = {file, find_entry(file, name), policy, err};
+    struct compile c = {file, find_entry(file, name), policy, err, 0};
     if (!c.entry) {
         char known[300];
         list_entries(file, known, sizeof known);
@@ -289,6 +321,21 @@ int pol_compile(const struct pol_file *file, const char *name, const struct pol_
                         *known ? known : "none");
     }
     return compile_entry(&c, auto_ladder, n_auto);
+}
+
+int pol_compile_sensor(const struct pol_file *file, const char *name, struct pol_policy *policy,
+                       struct ert_error *err)
+{
+    struct compile c = {file, NULL, policy, err, 0};
+    int index;
+    memset(policy, 0, sizeof *policy);
+    snprintf(policy->name, sizeof policy->name, "%.*s", POL_NAME - 1, name);
+    policy->poll_s = 1;
+    policy->n_states = 1;
+    policy->discharging_sensor = policy->power_sensor = -1;
+    if (!dev_signal_find(name))
+        return ert_fail(err, ERT_E_MISSING, "no sensor is called '%.60s'", name);
+    return want_sensor(&c, name, (struct pol_where){pol_file_device(file), 0, 0}, &index);
 }
 
 /* Stands in for a catalog's ladder while a file is checked without a model. */
@@ -314,7 +361,7 @@ int pol_file_check(const struct pol_file *file, struct ert_error *err)
         return ert_fail(err, ERT_E_NOMEM, "out of memory for a policy");
     int rc = 0;
     for (size_t i = 0; !rc && i < file->n_entries; i++) {
-        struct compile c = {file, file->entries[i], policy, err};
+        struct compile c = {file, file->entries[i], policy, err, 0};
         rc = check_aliases(file, c.entry, err);
         if (!rc && (strcmp(c.entry->ladder, "auto") != 0 || !*c.entry->failsafe))
             rc = compile_entry(&c, some_ladder, POL_MAX_STATES);

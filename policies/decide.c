@@ -183,7 +183,7 @@ void pol_decide(const struct pol_policy *policy, struct pol_state *state, uint64
         state->now_ns = now_ns;
     state->decisions++;
     for (size_t i = 0; i < policy->n_sensors; i++)
-        pol_validate(&policy->sensors[i], &state->sensors[i], state->now_ns, raw[i]);
+        pol_validate(policy, state, (unsigned)i, raw[i]);
     struct step s = {
         .policy = policy,
         .state = state,

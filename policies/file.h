@@ -50,6 +50,8 @@ struct pol_entry {
         char text[POL_FORMULA];
         struct pol_where where;
     } guarantees[POL_MAX_GUARANTEES];
+    int missing_default; /* of the other sensors of trips */
+    struct pol_where missing_default_where;
     char failsafe[POL_NAME]; /* "" = the worst rung that still generates */
     struct pol_where failsafe_where;
 };
@@ -58,6 +60,7 @@ struct pol_entry {
  * field of each. */
 struct pol_file {
     char *names[POL_MAX_FILES];
+    char device[POL_NAME]; /* "" = no file is for a device */
     size_t n_names, n_sensors, n_ladders, n_entries;
     void *sensors[POL_MAX_ENTRIES]; /* struct pol_sensor */
     void *ladders[POL_MAX_ENTRIES]; /* struct pol_ladder */

@@ -15,8 +15,9 @@ static inline uint64_t pol_elapsed_ns(uint64_t now_ns, uint64_t then_ns)
     return now_ns > then_ns ? now_ns - then_ns : 0;
 }
 
-/* Judges one raw reading and remembers it (validate.c). */
-void pol_validate(const struct pol_sensor *sensor, struct pol_sensor_state *state, uint64_t now_ns,
+/* Judges the raw reading of sensor i, makes one of others where it has none, and remembers it
+ * (validate.c). Sensors come in order, so that the parts of one are judged before it. */
+void pol_validate(const struct pol_policy *policy, struct pol_state *state, unsigned i,
                   struct dev_reading raw);
 
 /* No valid reading now, and the last one is too old to stand in. */

@@ -91,24 +91,41 @@ static int read_entries(struct load *l, const yaml_node_t *node, const char *wha
     return rc;
 }
 
+static const struct yaml_key root_keys[] = {
+    {"edgert", true, false},    {"sensors", false, false}, {"ladders", false, false},
+    {"policies", false, false}, {"device", false, false},  {"match", false, false},
+};
+enum { VERSION, SENSORS, LADDERS, POLICIES, DEVICE, MATCH };
+enum { N_ROOT_KEYS = sizeof root_keys / sizeof *root_keys };
+
+static int read_root_keys(struct load *l, const yaml_node_t *root, const yaml_node_t **values)
+{
+    long version;
+    int rc = yaml_read_keys(&l->tree, root, "policy file", root_keys, N_ROOT_KEYS, values);
+    if (!rc)
+        rc = yaml_read_int(&l->tree, values[VERSION], "edgert (the language's version)", 1, 1,
+                           &version);
+    if (!rc && !values[DEVICE] != !values[MATCH])
+        rc = yaml_fail(&l->tree, root, ERT_E_FORMAT,
+                       "device: (its name) and match: (how to know it) go together");
+    return rc;
+}
+
 static int read_root(struct load *l, const yaml_node_t *root)
 {
-    static const struct yaml_key keys[] = {
-        {"edgert", true, false},
-        {"sensors", false, false},
-        {"ladders", false, false},
-        {"policies", false, false},
-    };
     static int (*const readers[])(struct load *, const yaml_node_t *, const yaml_node_t *) = {
-        NULL, pol_read_sensor, pol_read_ladder, pol_read_policy};
-    const yaml_node_t *values[4];
-    long version;
-    int rc = yaml_read_keys(&l->tree, root, "policy file", keys, 4, values);
-    if (!rc)
-        rc = yaml_read_int(&l->tree, values[0], "edgert (the language's version)", 1, 1, &version);
-    for (size_t i = 1; !rc && i < 4; i++)
+        [SENSORS] = pol_read_sensor, [LADDERS] = pol_read_ladder, [POLICIES] = pol_read_policy};
+    static const struct pol_identity nobody = {.n_compatible = 0};
+    const yaml_node_t *values[N_ROOT_KEYS];
+    bool matches;
+    int rc = read_root_keys(l, root, values);
+    for (size_t i = SENSORS; !rc && i <= POLICIES; i++)
         if (values[i])
-            rc = read_entries(l, values[i], keys[i].name, readers[i]);
+            rc = read_entries(l, values[i], root_keys[i].name, readers[i]);
+    if (!rc && values[DEVICE])
+        rc = pol_read_name(l, values[DEVICE], "device", l->file->device);
+    if (!rc && values[MATCH])
+        rc = pol_read_match(l, values[MATCH], &nobody, &matches);
     return rc;
 }
 
@@ -179,6 +196,37 @@ int pol_file_load(struct pol_file **file, const char *const *paths, size_t n, st
     return rc;
 }
 
+/* Only the keys at the top are read, so that a device's file may be passed over unread. */
+static int read_matches(struct load *l, const struct pol_identity *machine, bool *matches)
+{
+    const yaml_node_t *values[N_ROOT_KEYS], *root = yaml_tree_root(&l->tree);
+    if (!root)
+        return ert_fail(l->tree.err, ERT_E_FORMAT, "%s:1:1: is empty, expected 'edgert: 1'",
+                        l->name);
+    int rc = read_root_keys(l, root, values);
+    if (!rc && !values[MATCH])
+        rc = yaml_fail(&l->tree, root, ERT_E_FORMAT, "expected device: and match:");
+    return rc ? rc : pol_read_match(l, values[MATCH], machine, matches);
+}
+
+int pol_file_matches(const char *path, const struct pol_identity *machine, bool *matches,
+                     struct ert_error *err)
+{
+    struct load l = {.name = path};
+    char *text;
+    size_t size;
+    *matches = false;
+    int rc = ert_read_text(path, YAML_MAX_BYTES, &text, &size, err);
+    if (rc)
+        return rc;
+    rc = yaml_tree_init(&l.tree, path, text, size, err);
+    if (!rc)
+        rc = read_matches(&l, machine, matches);
+    yaml_tree_release(&l.tree);
+    free(text);
+    return rc;
+}
+
 void pol_file_free(struct pol_file *file)
 {
     if (!file)
@@ -203,4 +251,14 @@ const char *pol_file_name(const struct pol_file *file, size_t i)
 {
     const struct pol_entry *entry = i < file->n_entries ? file->entries[i] : NULL;
     return entry ? entry->name : NULL;
+}
+
+const char *pol_file_device(const struct pol_file *file)
+{
+    return file->device;
+}
+
+const struct pol_sensor *pol_file_sensor(const struct pol_file *file, size_t i)
+{
+    return i < file->n_sensors ? file->sensors[i] : NULL;
 }

@@ -1,6 +1,7 @@
 /* Inside policies/: how a YAML text becomes a struct pol_file. load.c reads the file,
  * load_sensors.c, load_ladders.c and load_policies.c the entries of its three mappings,
- * load_trips.c the trips of a policy. Each reader returns 0, or fails with the place of the node.
+ * load_trips.c the trips of a policy, load_match.c which machine a file is for. Each reader returns
+ * 0, or fails with the place of the node.
  */
 #ifndef POL_LOAD_H
 #define POL_LOAD_H
@@ -44,6 +45,9 @@ int pol_read_sensor(struct load *l, const yaml_node_t *key, const yaml_node_t *v
 int pol_read_ladder(struct load *l, const yaml_node_t *key, const yaml_node_t *value);
 int pol_read_policy(struct load *l, const yaml_node_t *key, const yaml_node_t *value);
 
+/* match: of a file of devices.d; *matches if one of its alternatives fits the machine. */
+int pol_read_match(struct load *l, const yaml_node_t *node, const struct pol_identity *machine,
+                   bool *matches);
 /* The trips: and guarantees: of a policy. */
 int pol_read_trips(struct load *l, const yaml_node_t *node, struct pol_entry *policy);
 int pol_read_guarantees(struct load *l, const yaml_node_t *node, struct pol_entry *policy);

@@ -37,12 +37,17 @@ static int read_on_missing(struct load *l, const yaml_node_t *node, struct pol_e
     const yaml_node_t *key, *value;
     const struct dev_signal *signal;
     for (size_t i = 0; !rc && (key = yaml_pair(&l->tree, node, i, &value)); i++) {
-        if (i == POL_MAX_SENSORS)
+        if (policy->n_missing == POL_MAX_SENSORS)
             return yaml_fail(&l->tree, key, ERT_E_RANGE, "on-missing: more than %d sensors",
                              POL_MAX_SENSORS);
-        struct pol_missing *missing = &policy->missing[i];
+        struct pol_missing *missing = &policy->missing[policy->n_missing];
         missing->where = pol_where_is(l, key);
         rc = pol_refuse_repeated(l, node, i);
+        if (!rc && yaml_is_text(key, "default")) {
+            policy->missing_default_where = missing->where;
+            rc = read_missing_state(l, value, &policy->missing_default);
+            continue;
+        }
         if (!rc)
             rc = pol_read_signal(l, key, "on-missing", missing->sensor, &signal);
         if (!rc)
@@ -109,6 +114,7 @@ int pol_read_policy(struct load *l, const yaml_node_t *key, const yaml_node_t *v
     policy->where = pol_where_is(l, key);
     policy->poll_s = 0.5;
     policy->dwell_up_s = 10;
+    policy->missing_default = -1;
     for (size_t i = 0; !rc && i < sizeof policy_readers / sizeof *policy_readers; i++)
         if (values[i])
             rc = policy_readers[i](l, values[i], policy);

@@ -12,6 +12,7 @@ enum {
     POL_MAX_TRIPS = 32,
     POL_MAX_STATES = 32,
     POL_MAX_SOURCES = 8,
+    POL_MAX_PARTS = 8,
     POL_REASON = 160,
     POL_MAX_GUARANTEES = 16,
     POL_FORMULA = 256,
@@ -37,6 +38,16 @@ struct pol_sensor {
     int missing_state;                  /* state requested while there is no value; -1 = ignore */
     double stale_s;                     /* older than this is stale */
     double stuck_s;                     /* unchanged for longer is stuck; 0 = never */
+    bool median;                        /* the value is the median of the last three samples */
+    /* Made of others where no source gives a value. */
+    enum pol_blend { POL_NO_BLEND, POL_MAX, POL_MEAN, POL_SUM } blend;
+    size_t n_parts;
+    struct pol_part {
+        char name[DEV_NAME];
+        unsigned sensor; /* index, lower than this one's own */
+        double weight;   /* of a sum */
+    } parts[POL_MAX_PARTS];
+    double offset; /* added to any of the three, in the unit's base */
 };
 
 enum pol_governor {
@@ -76,6 +87,26 @@ struct pol_policy {
 
 struct pol_file; /* the merged policies of one or more files */
 
+enum {
+#define I(name, where) POL_IDENTITY_##name,
+#include "policies/identity.def"
+#undef I
+    POL_N_IDENTITIES,
+    POL_IDENTITY = 128, /* bytes of each */
+    POL_COMPATIBLES = 8,
+};
+
+/* What firmware calls the machine: DMI, or a devicetree's strings. "" = it does not tell. */
+struct pol_identity {
+    char text[POL_N_IDENTITIES][POL_IDENTITY];
+    size_t n_compatible;
+    char compatible[POL_COMPATIBLES][POL_IDENTITY];
+};
+
+/* Whether the file at path (of devices.d) is for that machine, by its `match:`. */
+int pol_file_matches(const char *path, const struct pol_identity *machine, bool *matches,
+                     struct ert_error *err);
+
 /* Reads and merges files, later ones override earlier ones by name. Errors: file:line:column, what
  * was expected, the nearest known name. */
 int pol_file_load(struct pol_file **file, const char *const *paths, size_t n,
@@ -86,6 +117,13 @@ int pol_file_parse(struct pol_file **file, const char *name, const char *text, s
 void pol_file_free(struct pol_file *file);
 size_t pol_file_count(const struct pol_file *file);
 const char *pol_file_name(const struct pol_file *file, size_t i);
+/* The last `device:` of the files, "" = none. */
+const char *pol_file_device(const struct pol_file *file);
+/* The i-th sensor that `sensors:` declares, NULL past the end. */
+const struct pol_sensor *pol_file_sensor(const struct pol_file *file, size_t i);
+/* A policy of one sensor, and of those that it is made of, without any trip: to read it. */
+int pol_compile_sensor(const struct pol_file *file, const char *name, struct pol_policy *policy,
+                       struct ert_error *err);
 /* Compiles one policy by name or alias into *policy. "ladder: auto" takes the states in auto_ladder
  * (n_auto of them, best first; 0 = refused with what to do). Unknown names list the known ones. */
 int pol_compile(const struct pol_file *file, const char *name, const struct pol_point *auto_ladder,
@@ -114,6 +152,8 @@ struct pol_state {
         struct dev_reading last; /* last valid reading */
         double last_raw;         /* for the stuck test */
         uint64_t raw_since_ns;   /* since when the raw value has been the same */
+        double samples[3];       /* the last accepted ones, for the median */
+        uint64_t n_samples;      /* accepted since there was none */
         bool has_last, has_raw;
         enum dev_absence why; /* as the last decision judged it */
         bool fresh, falling;  /* the last sample was new; it lay below the one before */

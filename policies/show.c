@@ -28,22 +28,55 @@ static void show_quantity(FILE *f, double value, enum ert_unit unit)
     fprintf(f, "%s%s", text, ert_unit_name(unit));
 }
 
-static void show_sensor(FILE *f, const struct pol_sensor *sensor)
+/* ", max: [temp.battery, temp.cpu]" */
+static void show_blend(FILE *f, const struct pol_sensor *sensor)
 {
-    fputs("  ", f);
-    show_text(f, sensor->name);
-    fputs(": {sources: [", f);
+    static const char *const names[] = {[POL_MAX] = "max", [POL_MEAN] = "mean", [POL_SUM] = "sum"};
+    bool weighted = sensor->blend == POL_SUM;
+    fprintf(f, "%s: %c", names[sensor->blend], weighted ? '{' : '[');
+    for (size_t i = 0; i < sensor->n_parts; i++) {
+        fputs(i ? ", " : "", f);
+        show_text(f, sensor->parts[i].name);
+        if (weighted) {
+            fputs(": ", f);
+            show_quantity(f, sensor->parts[i].weight, ERT_UNIT_NONE);
+        }
+    }
+    fputc(weighted ? '}' : ']', f);
+    if (sensor->offset != 0) {
+        fputs(", offset: ", f);
+        show_quantity(f, sensor->offset, sensor->signal->unit);
+    }
+}
+
+static void show_sources(FILE *f, const struct pol_sensor *sensor)
+{
+    fputs("sources: [", f);
     for (size_t i = 0; i < sensor->n_sources; i++) {
         fputs(i ? ", " : "", f);
         show_text(f, sensor->sources[i]);
     }
-    fputs("], stale: ", f);
+    fputc(']', f);
+}
+
+static void show_sensor(FILE *f, const struct pol_sensor *sensor)
+{
+    fputs("  ", f);
+    show_text(f, sensor->name);
+    fputs(": {", f);
+    if (sensor->n_sources)
+        show_sources(f, sensor);
+    if (sensor->n_sources && sensor->blend != POL_NO_BLEND)
+        fputs(", ", f);
+    if (sensor->blend != POL_NO_BLEND)
+        show_blend(f, sensor);
+    fputs(", stale: ", f);
     show_quantity(f, sensor->stale_s, ERT_UNIT_SECOND);
     if (sensor->stuck_s > 0) {
         fputs(", stuck: ", f);
         show_quantity(f, sensor->stuck_s, ERT_UNIT_SECOND);
     }
-    fputs("}\n", f);
+    fputs(sensor->median ? ", median: 3}\n" : "}\n", f);
 }
 
 /* Signals without a built-in source have none to show: `sensors:` lists those that have. */
@@ -51,7 +84,7 @@ static void show_sensors(FILE *f, const struct pol_policy *policy)
 {
     bool any = false;
     for (size_t i = 0; i < policy->n_sensors; i++) {
-        if (policy->sensors[i].n_sources == 0)
+        if (policy->sensors[i].n_sources == 0 && policy->sensors[i].blend == POL_NO_BLEND)
             continue;
         fputs(any ? "" : "sensors:\n", f);
         any = true;

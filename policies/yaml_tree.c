@@ -208,6 +208,13 @@ static bool is_printable(const char *text, size_t n)
     return true;
 }
 
+bool yaml_is_text(const yaml_node_t *node, const char *text)
+{
+    size_t n = strlen(text);
+    return node->type == YAML_SCALAR_NODE && node->data.scalar.length == n &&
+           !memcmp(node->data.scalar.value, text, n);
+}
+
 int yaml_read_text(struct yaml_tree *tree, const yaml_node_t *node, const char *what, char *text,
                    size_t size)
 {

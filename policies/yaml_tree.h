@@ -48,6 +48,8 @@ int yaml_expect_sequence(struct yaml_tree *tree, const yaml_node_t *node, const 
 int yaml_read_keys(struct yaml_tree *tree, const yaml_node_t *mapping, const char *what,
                    const struct yaml_key *keys, size_t n, const yaml_node_t **values);
 
+/* Whether the node is that very scalar. */
+bool yaml_is_text(const yaml_node_t *node, const char *text);
 /* The scalar's text, of at most size - 1 bytes of printable UTF-8 and not empty. */
 int yaml_read_text(struct yaml_tree *tree, const yaml_node_t *node, const char *what, char *text,
                    size_t size);

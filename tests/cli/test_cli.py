@@ -38,7 +38,7 @@ def test_usage_errors_exit_2_and_say_what_was_meant():
                         (("run", "-n", "many", "hi"), "many"), (("run", "-n"), "needs a value"),
                         (("run", "-Z", "hi"), "unknown option -Z"), (("build", "x.gguf"), "-o PACK"),
                         (("build", "x", "-o", "y", "--tiers", "90,80"), "100 first"),
-                        (("eval",), "--text"), (("policy", "frobnicate"), "check or show"), (("sim",), "which trace")):
+                        (("eval",), "--text"), (("policy", "frobnicate"), "check, show or explain"), (("sim",), "which trace")):
         got = run(*args)
         assert got.returncode == 2, (args, got)
         assert words in got.stderr and not got.stdout, (args, got.stderr)

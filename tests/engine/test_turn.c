@@ -138,7 +138,7 @@ static void policies_are_layered(void **state)
     stage_write(extra, text);
     setenv("XDG_CONFIG_HOME", folder, 1);
     for (int with = 0; with < 2; with++) {
-        assert_int_equal(layers_load_policies(with ? extra : NULL, &file, &err), 0);
+        assert_int_equal(layers_load_policies(NULL, with ? extra : NULL, &file, &err), 0);
         assert_int_equal(pol_compile(file, "mine", NULL, 0, policy, &err), 0);
         assert_true(policy->poll_s == (with ? 0.2 : 0.1));
         pol_file_free(file);

@@ -1,12 +1,11 @@
 /* A governor for a Python test to drive.
- *   drive_loop report [ROOT]                       one JSON object per line of gov_sensor_report
+ *   drive_loop report [ROOT [POLICIES]]            one JSON object per line of gov_sensor_report
  *   drive_loop run POLICIES NAME [KEY=VALUE]...    keys: root, replay, speed, journal
  * run reads commands from stdin, a word a line: status, poke, switch, cost, quit; each answers with
  * one JSON object. Start and stop print one as well. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "governor/governor.h"
 
@@ -29,13 +28,19 @@ static json_t *value_or_null(const struct dev_reading *r)
     return r->why == DEV_PRESENT ? json_real(r->value) : json_null();
 }
 
-static int report(const char *root)
+static int report(const char *root, const char *policies)
 {
     struct gov_sources sources = {.root = root};
+    struct pol_file *file = NULL;
     struct gov_sensor_line *lines;
     struct ert_error err;
     size_t n;
-    if (gov_sensor_report(&sources, &lines, &n, &err) != 0)
+    if (policies && pol_file_load(&file, &policies, 1, &err) != 0)
+        return fail(&err);
+    int rc = gov_sensor_report(&sources, file, &lines, &n, &err);
+    if (file)
+        pol_file_free(file);
+    if (rc)
         return fail(&err);
     for (size_t i = 0; i < n; i++)
         print_json(json_pack("{s:s,s:s,s:o,s:s}", "signal", lines[i].signal, "source",
@@ -99,11 +104,9 @@ static void report_switch(struct told *told)
 static void print_cost(struct told *told)
 {
     struct gov_status s;
-    struct timespec t;
     gov_get_status(told->g, &s);
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    print_json(json_pack("{s:I,s:f}", "decisions", (json_int_t)s.decisions, "cpu_s",
-                         (double)t.tv_sec + (double)t.tv_nsec * 1e-9));
+    print_json(json_pack("{s:I,s:f,s:f}", "decisions", (json_int_t)s.decisions, "cpu_s",
+                         (double)s.cpu_ns * 1e-9, "running_s", (double)s.running_ns * 1e-9));
 }
 
 static void take_commands(struct told *told, const struct pol_policy *policy)
@@ -168,9 +171,10 @@ static int run(const char *policies, const char *name, int n, char **options)
 int main(int argc, char **argv)
 {
     if (argc >= 2 && !strcmp(argv[1], "report"))
-        return report(argc > 2 ? argv[2] : NULL);
+        return report(argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL);
     if (argc >= 4 && !strcmp(argv[1], "run"))
         return run(argv[2], argv[3], argc - 4, argv + 4);
-    fprintf(stderr, "usage: drive_loop report [ROOT] | run POLICIES NAME [KEY=VALUE]...\n");
+    fprintf(stderr,
+            "usage: drive_loop report [ROOT [POLICIES]] | run POLICIES NAME [KEY=VALUE]...\n");
     return 2;
 }

@@ -396,7 +396,7 @@ static void another_bus_than_the_systems_is_refused(void **state)
     struct gov_sensor_line *lines;
     struct ert_error err;
     size_t n;
-    assert_int_equal(gov_sensor_report(&sources, &lines, &n, &err), -ERT_E_UNSUPPORTED);
+    assert_int_equal(gov_sensor_report(&sources, NULL, &lines, &n, &err), -ERT_E_UNSUPPORTED);
     assert_non_null(strstr(err.text, "DBUS_SYSTEM_BUS_ADDRESS"));
     assert_null(lines);
 }

@@ -104,8 +104,25 @@ static void test_refuses_with_place_and_remedy(void **state)
         {"edgert: 1\nedgert: 1\n", ERT_E_FORMAT, "t.yaml:2:1: policy file: 'edgert' appears twice"},
         {"edgert: 1\n---\nedgert: 1\n", ERT_E_FORMAT, "a second document"},
         {"edgert: [\n", ERT_E_FORMAT, "not valid YAML"},
-        {"edgert: 1\nsensors: {temp.cpu: {max: [a, b]}}\n", ERT_E_UNSUPPORTED,
-         "'max' is not supported yet"},
+        {"edgert: 1\nsensors: {temp.cpu: {max: [a, b]}}\n", ERT_E_FORMAT,
+         "t.yaml:2:28: temp.cpu: unknown sensor 'a'"},
+        {"edgert: 1\nsensors: {temp.skin: {max: [temp.cpu], mean: [temp.cpu]}}\n", ERT_E_FORMAT,
+         "expected one of max:, mean: and sum:"},
+        {"edgert: 1\nsensors: {temp.skin: {max: []}}\n", ERT_E_FORMAT, "is made of nothing"},
+        {"edgert: 1\nsensors: {temp.skin: {max: [cpu.load]}}\n", ERT_E_FORMAT,
+         "is in C and cannot be made of 'cpu.load', which is in %"},
+        {"edgert: 1\nsensors: {temp.skin: {sum: {temp.cpu: 1C}}}\n", ERT_E_FORMAT, "weight: '1C'"},
+        {"edgert: 1\nsensors: {temp.skin: {sources: a:b, offset: 1C}}\n", ERT_E_FORMAT,
+         "offset: goes with max:, mean: or sum:"},
+        {"edgert: 1\nsensors: {temp.skin: {stale: 1s}}\n", ERT_E_FORMAT,
+         "expected sources:, max:, mean: or sum:"},
+        {"edgert: 1\nsensors: {temp.cpu: {sources: a:b, median: 2}}\n", ERT_E_FORMAT,
+         "expected 3 samples"},
+        {"edgert: 1\nsensors: {temp.skin: {max: [temp.cpu]}, temp.cpu: {mean: "
+         "[temp.skin]}}\n" LADDER
+         "policies: {p: {ladder: l, trips: [{name: a, sensor: temp.cpu, above: 9C, states: 1}]}}\n",
+         ERT_E_FORMAT, "is made of itself in the end"},
+        {POLICY("    on-missing: {default: state 4}\n"), ERT_E_RANGE, "the ladder ends at state 3"},
         {"edgert: 1\nsensors: {tmp.cpu: hwmon:x}\n", ERT_E_FORMAT,
          "unknown sensor 'tmp.cpu', did you mean 'temp.cpu'?"},
         {"edgert: 1\nsensors: {temp.cpu: hwmon}\n", ERT_E_FORMAT,
@@ -257,16 +274,17 @@ static void test_what_is_shown_compiles_to_the_same(void **state)
         assert_round_trip(&policy);
     }
     pol_file_free(file);
-    struct pol_policy odd =
-        compiled("edgert: 1\nsensors: {temp.cpu: {sources: ['a:\"b\\\\'], stuck: 1.1s}}\n"
-                 "ladders: {l: [w8a8, {point: w4a16, tokens-per-second: 0.3, prefill: w8a8, name: "
-                 "'caf\xc3\xa9 # 1'}]}\n"
-                 "policies: {'x: y': {ladder: l, poll: 333.3333ms, on-missing: {temp.skin: state "
-                 "1, temp.cpu: state 0},\n"
-                 "  trips: [{name: 'a, b', sensor: temp.cpu, below: 1.7e1C, hysteresis: 0.1C, for: "
-                 "1.5min, states: 0..max,\n"
-                 "           when: discharging}]}}\n",
-                 "x: y");
+    struct pol_policy odd = compiled(
+        "edgert: 1\nsensors: {temp.cpu: {sources: ['a:\"b\\\\'], stuck: 1.1s, median: 3},\n"
+        "  temp.skin: {sources: x:y, sum: {temp.cpu: -0.1, temp.xy: 2}, offset: -0.1C}}\n"
+        "ladders: {l: [w8a8, {point: w4a16, tokens-per-second: 0.3, prefill: w8a8, name: "
+        "'caf\xc3\xa9 # 1'}]}\n"
+        "policies: {'x: y': {ladder: l, poll: 333.3333ms, on-missing: {temp.skin: state "
+        "1, temp.cpu: state 0},\n"
+        "  trips: [{name: 'a, b', sensor: temp.cpu, below: 1.7e1C, hysteresis: 0.1C, for: "
+        "1.5min, states: 0..max,\n"
+        "           when: discharging}]}}\n",
+        "x: y");
     assert_round_trip(&odd);
 }
 
@@ -450,6 +468,107 @@ static void test_readings_are_judged(void **state)
     assert_int_equal(pol_validated(&b.policy, &b.state, 0).why, DEV_STALE);
 }
 
+/* ---- sensors made of others ---------------------------------------------------------------- */
+
+#define MADE_OF(mapping)                                                                           \
+    "edgert: 1\n"                                                                                  \
+    "sensors: {temp.skin: {" mapping "}}\n" LADDER "policies:\n"                                   \
+    "  p: {ladder: l, trips: [{name: a, sensor: temp.skin, above: 60C, states: 1}]}\n"
+
+struct part_bench {
+    struct pol_policy policy;
+    struct pol_state state;
+    struct dev_reading raw[POL_MAX_SENSORS];
+};
+
+static void start_parts(struct part_bench *b, const char *text)
+{
+    b->policy = compiled(text, "p");
+    pol_state_init(&b->state, &b->policy);
+    for (size_t i = 0; i < POL_MAX_SENSORS; i++)
+        b->raw[i].why = DEV_NO_SOURCE;
+}
+
+/* A second later with these readings of battery, CPU and skin itself; below 0 = none. */
+static struct dev_reading skin_of(struct part_bench *b, double battery, double cpu, double own)
+{
+    struct pol_decision decision;
+    uint64_t now_ns = b->state.now_ns + 1000000000U;
+    unsigned skin = 0;
+    for (unsigned i = 0; i < b->policy.n_sensors; i++) {
+        const char *name = b->policy.sensors[i].name;
+        double value = !strcmp(name, "temp.battery") ? battery
+                       : !strcmp(name, "temp.cpu")   ? cpu
+                                                     : own;
+        b->raw[i] = (struct dev_reading){value, now_ns, value < 0 ? DEV_NO_SOURCE : DEV_PRESENT};
+        skin = strcmp(name, "temp.skin") ? skin : i;
+    }
+    pol_decide(&b->policy, &b->state, now_ns, b->raw, &decision);
+    return pol_validated(&b->policy, &b->state, skin);
+}
+
+static void test_a_sensor_made_of_others(void **state)
+{
+    (void)state;
+    static struct part_bench b;
+    start_parts(&b, MADE_OF("max: [temp.battery, temp.cpu], offset: -2C"));
+    assert_int_equal(b.policy.n_sensors, 3);
+    assert_string_equal(b.policy.sensors[2].name, "temp.skin");
+    assert_true(skin_of(&b, 30, 40, -1).value == 38);
+    assert_true(skin_of(&b, 36, -1, -1).value == 34); /* a lower bound is better than nothing */
+    assert_int_equal(skin_of(&b, -1, -1, -1).why, DEV_PART_MISSING);
+    assert_true(skin_of(&b, -1, 38, -1).value == 36);
+    assert_true(skin_of(&b, 30, 40, 41).value == 41); /* a source comes before what is made up */
+    assert_int_equal(skin_of(&b, 30, 90, -1).why, DEV_TOO_FAST);
+
+    start_parts(&b, MADE_OF("mean: [temp.battery, temp.cpu]"));
+    assert_true(skin_of(&b, 30, 40, -1).value == 35);
+    assert_int_equal(skin_of(&b, 30, -1, -1).why, DEV_PART_MISSING);
+
+    start_parts(&b, MADE_OF("sum: {temp.battery: 0.75, temp.cpu: 0.125}, offset: 3C"));
+    assert_true(skin_of(&b, 30, 40, -1).value == 30.5);
+    assert_int_equal(skin_of(&b, -1, 40, -1).why, DEV_PART_MISSING);
+    assert_int_equal(skin_of(&b, 30, 40, 130).why, DEV_PRESENT); /* its own is out of range */
+}
+
+static void test_the_median_of_three_passes_one_outlier_over(void **state)
+{
+    (void)state;
+    static struct part_bench b;
+    start_parts(&b, MADE_OF("sources: a:b, median: 3"));
+    static const double samples[] = {40, 48, 42, 43, 35, 44, 45},
+                        medians[] = {40, 48, 42, 43, 42, 43, 44};
+    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
+        assert_true(skin_of(&b, -1, -1, samples[i]).value == medians[i]);
+    b.state.now_ns +=
+        200 * 1000000000ULL; /* longer than a sample lasts: the old ones are forgotten */
+    assert_true(skin_of(&b, -1, -1, 50).value == 50);
+    assert_true(skin_of(&b, -1, -1, 52).value == 52);
+    assert_true(skin_of(&b, -1, -1, 58).value == 52);
+}
+
+static void test_on_missing_has_a_default(void **state)
+{
+    (void)state;
+    struct pol_policy p = compiled(
+        POLICY(
+            "    trips:\n      - {name: a, sensor: temp.cpu, above: 70C, states: 1}\n"
+            "      - {name: b, sensor: temp.gpu, above: 70C, states: 1}\n"
+            "      - {name: c, sensor: battery.charge, below: 9%, when: discharging, states: 1}\n"
+            "    on-missing: {temp.gpu: ignore, default: state 2, temp.skin: state 1}\n"),
+        "p");
+    static const struct {
+        const char *name;
+        int state;
+    } expected[] = {{"temp.cpu", 2},  {"temp.gpu", -1},      {"battery.charge", 2},
+                    {"temp.skin", 1}, {"battery.power", -1}, {"battery.discharging", -1}};
+    for (size_t i = 0; i < p.n_sensors; i++)
+        for (size_t k = 0; k < sizeof expected / sizeof *expected; k++)
+            if (!strcmp(p.sensors[i].name, expected[k].name))
+                assert_int_equal(p.sensors[i].missing_state, expected[k].state);
+    assert_int_equal(p.n_sensors, 6);
+}
+
 static void test_dwell_holds_a_change_back(void **state)
 {
     (void)state;
@@ -559,6 +678,9 @@ int main(void)
         cmocka_unit_test(test_a_missing_sensor_asks_for_its_state),
         cmocka_unit_test(test_readings_are_judged),
         cmocka_unit_test(test_hysteresis_ends_where_a_person_adds_it_up_to),
+        cmocka_unit_test(test_a_sensor_made_of_others),
+        cmocka_unit_test(test_the_median_of_three_passes_one_outlier_over),
+        cmocka_unit_test(test_on_missing_has_a_default),
         cmocka_unit_test(test_dwell_holds_a_change_back),
         cmocka_unit_test(test_a_clock_that_falls_counts_as_still),
         cmocka_unit_test(test_a_decision_is_a_pure_function),

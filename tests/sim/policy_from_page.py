@@ -82,19 +82,54 @@ class Sensor:
         settings = settings if isinstance(settings, dict) else {}
         self.stale = duration(settings["stale"]) if "stale" in settings else self.signal.stale
         self.stuck = duration(settings.get("stuck", "0s"))
+        self.blend = next((kind for kind in ("max", "mean", "sum") if kind in settings), None)
+        weights = settings.get(self.blend, {})
+        self.parts = {p: float(weights[p]) if self.blend == "sum" else 1.0 for p in weights}
+        self.offset = float(quantity(settings.get("offset", 0), {**SCALES[self.signal.unit], "": 1}))
+        self.median = settings.get("median", 1) == 3
+        self.samples = []        # the last new ones, for the median
         self.raw, self.raw_since = None, 0
         self.accepted = None
         self.previous = None     # the accepted value before
         self.has_reading = self.new = False
         self.silent = True
 
-    def judge(self, now, value, time):
-        reading = self.why_not(now, value, time) is None
-        self.has_reading, self.new = reading, False
-        if reading:
-            self.new = self.accepted is None or self.accepted.time != time
-            self.previous, self.accepted = self.accepted, Accepted(value, time)
+    def judge(self, now, value, time, sensors):
+        reading = self.accept(now, value, time)
+        if not reading and self.blend:
+            made = self.made_of_parts(sensors)
+            reading = made is not None and self.accept(now, *made)
+        self.has_reading = reading
         self.silent = not reading and (self.accepted is None or elapsed(now, self.accepted.time) > self.stale)
+
+    def accept(self, now, value, time):
+        self.new = False
+        if self.why_not(now, value, time) is not None:
+            return False
+        self.new = self.accepted is None or self.accepted.time != time
+        if self.median:
+            value = self.median_with(value, time)
+        self.previous, self.accepted = self.accepted, Accepted(value, time)
+        return True
+
+    def median_with(self, value, time):
+        if not self.new:
+            return self.accepted.value
+        if self.accepted and elapsed(time, self.accepted.time) > self.stale:
+            self.samples = []
+        self.samples = [*self.samples, value][-3:]
+        return sorted(self.samples)[1] if len(self.samples) == 3 else value
+
+    def made_of_parts(self, sensors):
+        have = [(sensors[p].accepted, w) for p, w in self.parts.items() if sensors[p].has_reading]
+        if not have or (self.blend != "max" and len(have) < len(self.parts)):
+            return None
+        values = [a.value * w for a, w in have]
+        total = 0.0
+        for v in values:
+            total += v
+        made = {"max": max(values), "mean": total / len(values), "sum": total}[self.blend]
+        return self.offset + made, max(a.time for a, _ in have)
 
     def why_not(self, now, value, time):
         if value is None:
@@ -179,22 +214,34 @@ class Policy:
         self.trips = [Trip(t, self.states - 1) for t in entry.get("trips", ())]
         dwell = entry.get("dwell", {})
         self.down, self.up = duration(dwell.get("down", "0s")), duration(dwell.get("up", "10s"))
-        self.on_missing = {s: int(what.split()[1]) for s, what in entry.get("on-missing", {}).items()
-                           if what != "ignore"}
+        on_missing = dict(entry.get("on-missing", {}))
+        default = on_missing.pop("default", "ignore")
+        on_missing = {**{t.sensor: default for t in self.trips}, **on_missing}
+        self.on_missing = {s: int(what.split()[1]) for s, what in on_missing.items() if what != "ignore"}
         names = {t.sensor for t in self.trips} | set(self.on_missing)
         if any(t.when_discharging for t in self.trips):
             names |= {"battery.discharging", "battery.power"}
         settings = document.get("sensors", {})
-        self.sensors = {n: Sensor(n, settings.get(n)) for n in sorted(names)}
+        self.sensors = {}        # parts before what is made of them
+        for name in sorted(names):
+            self.add_sensor(name, settings)
         self.now = 0
         self.state = 0
         self.changed_at = None
+
+    def add_sensor(self, name, settings):
+        if name in self.sensors:
+            return
+        sensor = Sensor(name, settings.get(name))
+        for part in sensor.parts:
+            self.add_sensor(part, settings)
+        self.sensors[name] = sensor
 
     def decide(self, now, readings):
         """readings: {sensor: (value or None, time)}. Returns (state, whether memory may be released)."""
         self.now = now = max(now, self.now)
         for name, sensor in self.sensors.items():
-            sensor.judge(now, *readings.get(name, (None, 0)))
+            sensor.judge(now, *readings.get(name, (None, 0)), self.sensors)
         discharging = any(t.when_discharging for t in self.trips) and self.discharging()
         for trip in self.trips:
             sensor = self.sensors[trip.sensor]

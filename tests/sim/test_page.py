@@ -50,6 +50,21 @@ def random_trip(r, i, states):
     return trip
 
 
+def add_blends(r, settings):
+    """Makes some of the temperatures of others, which may have no sources of their own, and may be made of others."""
+    order = ["temp.battery", "temp.cpu", "temp.ssd", "temp.skin"]
+    for i, name in enumerate(order):
+        if name not in settings or r.random() < 0.5:
+            continue
+        parts = r.sample(order[:i] + ["temp.ambient"], r.randint(1, i + 1))
+        kind = r.choice(["max", "mean", "sum"])
+        settings[name][kind] = {p: r.choice([0.25, 0.5, 1]) for p in parts} if kind == "sum" else parts
+        if r.random() < 0.5:
+            settings[name]["offset"] = f"{r.choice([-5, 4, 20])}C"
+        if r.random() < 0.7:
+            del settings[name]["sources"]
+
+
 def random_policy(r):
     states = r.randint(2, 8)
     trips = [random_trip(r, i, states) for i in range(r.randint(1, 5))]
@@ -61,9 +76,14 @@ def random_policy(r):
             entry["stale"] = f"{r.choice([500, 1000, 2500, 6000])}ms"
         if r.random() < 0.3:
             entry["stuck"] = f"{r.choice([0, 1000, 2500, 5000])}ms"
+        if r.random() < 0.3:
+            entry["median"] = r.choice([1, 3])
         settings[name] = entry
+    add_blends(r, settings)
     policy = {"ladder": "l", "trips": trips, "poll": f"{r.choice([250, 500, 1000])}ms",
               "on-missing": {n: r.choice(["ignore", f"state {r.randrange(states)}"]) for n in used if r.random() < 0.3}}
+    if r.random() < 0.2:
+        policy["on-missing"]["default"] = r.choice(["ignore", f"state {r.randrange(states)}"])
     if r.random() < 0.8:
         policy["dwell"] = {way: f"{r.choice([0, 500, 1000, 1250, 4000])}ms" for way in ("down", "up")
                            if r.random() < 0.8}
