@@ -54,25 +54,74 @@ static float level_of(const struct var_rows *rows, uint32_t col, int r)
     return rows->step[group].v[r] * (float)rows->code[col].v[r] - rows->offset[group].v[r];
 }
 
-/* y[i] += factor[i] x for n columns. */
-static void add_multiples(struct var_lanes *restrict y, const float *restrict factor, uint32_t n,
-                          const struct var_lanes *restrict x)
+/* Errors of the 32 columns of a block, those that are not 0 for all rows. */
+struct block_errors {
+    uint32_t n, column[PACK_GROUP];
+    struct var_lanes error[PACK_GROUP];
+};
+
+static void note_error(struct block_errors *b, uint32_t column, const struct var_lanes *error)
+{
+    bool any = false;
+    for (int r = 0; r < VAR_LANES; r++)
+        any |= error->v[r] != 0;
+    b->column[b->n] = column;
+    b->error[b->n] = *error;
+    b->n += any;
+}
+
+/* Four rows; a vector type, because compilers keep a loop's arrays in memory and its vectors not.
+ */
+typedef float quad __attribute__((vector_size(4 * sizeof(float)), aligned(4), may_alias));
+
+/* Two columns a and b at once: y += sum of factor[column] error over the columns of a block. */
+static void push_two(quad *restrict y, const float *a, const float *b,
+                     const struct block_errors *restrict e)
+{
+    quad a0 = y[0], a1 = y[1], a2 = y[2], a3 = y[3], b0 = y[4], b1 = y[5], b2 = y[6], b3 = y[7];
+    const quad *error = (const quad *)e->error;
+    for (uint32_t k = 0; k < e->n; k++, error += 4) {
+        float x = a[e->column[k]], z = b[e->column[k]];
+        a0 += error[0] * x;
+        a1 += error[1] * x;
+        a2 += error[2] * x;
+        a3 += error[3] * x;
+        b0 += error[0] * z;
+        b1 += error[1] * z;
+        b2 += error[2] * z;
+        b3 += error[3] * z;
+    }
+    y[0] = a0, y[1] = a1, y[2] = a2, y[3] = a3;
+    y[4] = b0, y[5] = b1, y[6] = b2, y[7] = b3;
+}
+
+/* y[i] += sum of factor[i * stride + column] error over the columns of a block, for n columns. */
+static void push(struct var_lanes *y, const float *factor, size_t stride, uint32_t n,
+                 const struct block_errors *b)
+{
+    for (uint32_t i = 0; i < n; i += 2, factor += 2 * stride)
+        push_two((quad *)(y + i), factor, factor + stride, b);
+}
+
+/* y[i] += factor[i stride] x for n columns. */
+static void add_multiples(struct var_lanes *restrict y, const float *restrict factor, size_t stride,
+                          uint32_t n, const struct var_lanes *restrict x)
 {
     for (uint32_t i = 0; i < n; i++)
         for (int r = 0; r < VAR_LANES; r++)
-            y[i].v[r] += factor[i] * x->v[r];
+            y[i].v[r] += factor[i * stride] * x->v[r];
 }
 
 /* ---- GPTQ ---------------------------------------------------------------------------------- */
 
 /* Rounds one column of work. */
-static struct var_lanes round_column(struct var_rows *rows, uint32_t col,
+static struct var_lanes round_column(struct var_rows *rows, uint32_t col, const struct var_lanes *w,
                                      const struct var_lanes *per_step)
 {
     struct var_lanes error;
     for (int r = 0; r < VAR_LANES; r++) {
-        rows->code[col].v[r] = choose(rows, col, r, rows->work[col].v[r], per_step->v[r]);
-        error.v[r] = rows->work[col].v[r] - level_of(rows, col, r);
+        rows->code[col].v[r] = choose(rows, col, r, w->v[r], per_step->v[r]);
+        error.v[r] = w->v[r] - level_of(rows, col, r);
     }
     return error;
 }
@@ -80,45 +129,45 @@ static struct var_lanes round_column(struct var_rows *rows, uint32_t col,
 static void feed_slice(struct var_rows *rows, const struct var_slice *s, var_group_fn *begin_group,
                        void *ctx)
 {
-    float weight[PACK_GROUP];
-    struct var_lanes per_step;
-    for (uint32_t j = 0; j < s->n; j++) {
-        const float *u = s->feed + (size_t)j * s->n;
-        if (j % PACK_GROUP == 0) {
-            for (uint32_t i = 0; i < PACK_GROUP; i++) {
-                float d = s->feed[(size_t)(j + i) * s->n + j + i];
-                weight[i] = 1 / (d * d);
-            }
-            if (begin_group)
-                begin_group(ctx, rows, (s->from + j) / PACK_GROUP, weight);
-            per_step = per_step_of(rows, (s->from + j) / PACK_GROUP);
+    struct var_lanes *work = rows->work + s->from;
+    for (uint32_t i = 0; i < s->n; i++)
+        work[i] = rows->target[s->from + s->order[i]];
+    for (uint32_t i = 0; i < s->n; i += PACK_GROUP) {
+        uint32_t group = (s->from + s->order[i]) / PACK_GROUP;
+        const float *feed = s->feed + (size_t)i * s->n + i;
+        struct block_errors errors = {0};
+        if (begin_group)
+            begin_group(ctx, rows, group, work + i);
+        struct var_lanes per_step = per_step_of(rows, group);
+        for (uint32_t k = 0; k < PACK_GROUP; k++) {
+            struct var_lanes error =
+                round_column(rows, s->from + s->order[i + k], &work[i + k], &per_step);
+            for (int r = 0; r < VAR_LANES; r++)
+                error.v[r] *= -1 / feed[k * s->n + k];
+            add_multiples(work + i + k + 1, feed + (k + 1) * s->n + k, s->n, PACK_GROUP - k - 1,
+                          &error);
+            note_error(&errors, k, &error);
         }
-        struct var_lanes error = round_column(rows, s->from + j, &per_step);
-        for (int r = 0; r < VAR_LANES; r++)
-            error.v[r] *= -1 / u[j];
-        add_multiples(rows->work + s->from + j + 1, u + j + 1, s->n - j - 1, &error);
+        push(work + i + PACK_GROUP, feed + PACK_GROUP * (size_t)s->n, s->n, s->n - i - PACK_GROUP,
+             &errors);
     }
 }
 
 static void round_all(struct var_rows *rows, var_group_fn *begin_group, void *ctx)
 {
-    float weight[PACK_GROUP];
     struct var_lanes per_step;
-    for (uint32_t i = 0; i < PACK_GROUP; i++)
-        weight[i] = 1;
     for (uint32_t col = 0; col < rows->cols; col++) {
         if (col % PACK_GROUP == 0) {
             if (begin_group)
-                begin_group(ctx, rows, col / PACK_GROUP, weight);
+                begin_group(ctx, rows, col / PACK_GROUP, rows->target + col);
             per_step = per_step_of(rows, col / PACK_GROUP);
         }
-        round_column(rows, col, &per_step);
+        round_column(rows, col, &rows->target[col], &per_step);
     }
 }
 
 void var_descend_feed(struct var_rows *rows, var_group_fn *begin_group, void *ctx)
 {
-    memcpy(rows->work, rows->target, rows->cols * sizeof *rows->work);
     if (!rows->hessian)
         round_all(rows, begin_group, ctx);
     for (uint32_t i = 0; rows->hessian && i < rows->hessian->n_slices; i++)
@@ -133,42 +182,57 @@ void var_descend_gradient(struct var_rows *rows)
     memset(rows->work, 0, rows->cols * sizeof *rows->work);
     for (uint32_t i = 0; i < h->n_slices; i++) {
         const struct var_slice *s = &h->slices[i];
-        for (uint32_t j = 0; j < s->n; j++) {
-            struct var_lanes error;
-            for (int r = 0; r < VAR_LANES; r++)
-                error.v[r] = rows->target[s->from + j].v[r] - level_of(rows, s->from + j, r);
-            add_multiples(rows->work + s->from, s->gram + (size_t)j * s->n, s->n, &error);
+        for (uint32_t j = 0; j < s->n; j += PACK_GROUP) {
+            struct block_errors errors = {0};
+            for (uint32_t k = 0; k < PACK_GROUP; k++) {
+                struct var_lanes error;
+                uint32_t col = s->from + j + k;
+                for (int r = 0; r < VAR_LANES; r++)
+                    error.v[r] = rows->target[col].v[r] - level_of(rows, col, r);
+                note_error(&errors, k, &error);
+            }
+            push(rows->work + s->from, s->gram + j, s->n, s->n, &errors);
         }
     }
 }
 
-/* The best code of one column, all others fixed; the change of its error. True if any changed. */
-static bool improve_column(struct var_rows *rows, uint32_t col, float curvature,
+/* The best code of one column, all others fixed; the change of its error. */
+static void improve_column(struct var_rows *rows, uint32_t col, float curvature,
                            const struct var_lanes *per_step, struct var_lanes *delta)
 {
-    bool changed = false;
     float per_curvature = 1 / curvature;
     for (int r = 0; r < VAR_LANES; r++) {
         float level = level_of(rows, col, r);
         float best = level + rows->work[col].v[r] * per_curvature;
-        uint8_t code = choose(rows, col, r, best, per_step->v[r]);
-        changed |= code != rows->code[col].v[r];
-        rows->code[col].v[r] = code;
+        rows->code[col].v[r] = choose(rows, col, r, best, per_step->v[r]);
         delta->v[r] = level - level_of(rows, col, r);
     }
-    return changed;
+}
+
+/* A group's columns see each other's changes at once, all others when the group is done. */
+static void sweep_group(struct var_rows *rows, const struct var_slice *s, uint32_t first)
+{
+    struct var_lanes *work = rows->work + s->from, delta;
+    struct var_lanes per_step = per_step_of(rows, (s->from + first) / PACK_GROUP);
+    struct block_errors changes = {0};
+    for (uint32_t k = 0; k < PACK_GROUP; k++) {
+        const float *h = s->gram + (first + k) * (size_t)s->n + first;
+        improve_column(rows, s->from + first + k, h[k], &per_step, &delta);
+        add_multiples(work + first, h, 1, PACK_GROUP, &delta);
+        note_error(&changes, k, &delta);
+    }
+    if (changes.n == 0)
+        return;
+    push(work, s->gram + first, s->n, first, &changes);
+    first += PACK_GROUP;
+    push(work + first, s->gram + first * (size_t)s->n + first - PACK_GROUP, s->n, s->n - first,
+         &changes);
 }
 
 static void sweep_slice(struct var_rows *rows, const struct var_slice *s)
 {
-    struct var_lanes per_step, delta;
-    for (uint32_t j = 0; j < s->n; j++) {
-        const float *h = s->gram + (size_t)j * s->n;
-        if (j % PACK_GROUP == 0)
-            per_step = per_step_of(rows, (s->from + j) / PACK_GROUP);
-        if (improve_column(rows, s->from + j, h[j], &per_step, &delta))
-            add_multiples(rows->work + s->from, h, s->n, &delta);
-    }
+    for (uint32_t j = 0; j < s->n; j += PACK_GROUP)
+        sweep_group(rows, s, j);
 }
 
 void var_descend_sweep(struct var_rows *rows)
@@ -183,7 +247,8 @@ void var_descend_move(struct var_rows *rows, uint32_t group, const struct var_la
     uint32_t first = group * PACK_GROUP;
     while (first >= s->from + s->n)
         s++;
+    struct block_errors changes = {0};
     for (uint32_t c = 0; c < PACK_GROUP; c++)
-        add_multiples(rows->work + s->from, s->gram + (size_t)(first - s->from + c) * s->n, s->n,
-                      &delta[c]);
+        note_error(&changes, c, &delta[c]);
+    push(rows->work + s->from, s->gram + first - s->from, s->n, s->n, &changes);
 }

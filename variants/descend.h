@@ -24,9 +24,10 @@ struct var_rows {
                     beside H_jj; 0 = nothing */
 };
 
-/* Calls before the first column of each group, when work holds the weights to be met; may change
- * the group's step and offset. */
-typedef void var_group_fn(void *ctx, struct var_rows *rows, uint32_t group, const float *weight);
+/* Calls before the first column of each group, w[32] being the weights to be met; may change the
+ * group's step and offset. */
+typedef void var_group_fn(void *ctx, struct var_rows *rows, uint32_t group,
+                          const struct var_lanes *w);
 
 /* GPTQ (arXiv 2210.17323): columns in order, each rounded, the error met by the columns after it in
  * its slice. */

@@ -4,9 +4,12 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "runtime/pack_format.h"
 #include "variants/blas.h"
 
+#ifndef DAMPING
 #define DAMPING 0.01 /* of the mean of the diagonal, as in GPTQ */
+#endif
 
 static double gram_at(const struct var_hessian_config *c, uint32_t row, uint32_t col)
 {
@@ -28,6 +31,15 @@ static double damping(const struct var_hessian_config *c)
     return n > 0 ? DAMPING * sum / n : 1;
 }
 
+/* Columns in order; an outlier group after all others, because what they lost is met there in finer
+ * steps. */
+static void set_order(const struct var_hessian_config *c, const struct var_slice *s)
+{
+    uint32_t first = c->outlier && s->from == 0 ? PACK_GROUP : 0;
+    for (uint32_t i = 0; i < s->n; i++)
+        s->order[i] = (i + first) % s->n;
+}
+
 /* The slice's part of H into s->gram and, in double, into a. False if it holds no numbers. */
 static bool gather(const struct var_hessian_config *c, const struct var_slice *s, double damp,
                    double *a)
@@ -36,10 +48,14 @@ static bool gather(const struct var_hessian_config *c, const struct var_slice *s
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = 0; j < s->n; j++) {
             size_t at = (size_t)i * s->n + j;
-            a[at] = gram_at(c, s->from + i, s->from + j) + (i == j ? damp : 0);
-            s->gram[at] = (float)a[at];
-            finite &= isfinite(a[at]) != 0;
+            double x = gram_at(c, s->from + i, s->from + j) + (i == j ? damp : 0);
+            s->gram[at] = (float)x;
+            finite &= isfinite(x) != 0;
         }
+    set_order(c, s);
+    for (uint32_t i = 0; i < s->n; i++)
+        for (uint32_t j = 0; j < s->n; j++)
+            a[(size_t)i * s->n + j] = (double)s->gram[(size_t)s->order[i] * s->n + s->order[j]];
     return finite;
 }
 
@@ -57,7 +73,7 @@ static int factorize(const struct var_slice *s, double *a)
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = 0; j < s->n; j++) {
             size_t at = (size_t)i * s->n + j;
-            s->feed[at] = j < i ? 0 : (float)a[at];
+            s->feed[at] = j > i ? 0 : (float)a[j * (size_t)s->n + i];
         }
     return 0;
 }
@@ -97,14 +113,16 @@ static int cut(struct var_hessian *h, const struct var_hessian_config *c)
         from = end;
     }
     h->memory = malloc(room * sizeof *h->memory);
+    h->orders = malloc(h->n * sizeof *h->orders);
     float *at = h->memory;
-    for (uint32_t i = 0; i < h->n_slices && at; i++) {
+    for (uint32_t i = 0; i < h->n_slices && at && h->orders; i++) {
         struct var_slice *s = &h->slices[i];
         s->gram = at;
         s->feed = at + (size_t)s->n * s->n;
+        s->order = h->orders + s->from;
         at += 2 * (size_t)s->n * s->n;
     }
-    return h->memory ? 0 : -1;
+    return h->memory && h->orders ? 0 : -1;
 }
 
 int var_hessian_make(struct var_hessian **h, const struct var_hessian_config *config,
@@ -129,6 +147,7 @@ void var_hessian_free(struct var_hessian *h)
     if (!h)
         return;
     free(h->slices);
+    free(h->orders);
     free(h->memory);
     free(h);
 }

@@ -5,6 +5,7 @@
 #ifndef VAR_HESSIAN_H
 #define VAR_HESSIAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ struct var_hessian_config {
     const uint32_t
         *ends; /* rising: columns before which a narrower tier ends (0 and n do no harm) */
     uint32_t n_ends;
+    bool outlier; /* columns 0 .. 31 are the outlier group: finer than the rest, they come last */
 };
 
 /* Columns between two tiers' ends. An error is made good by columns of its own slice only: a tier
@@ -26,13 +28,15 @@ struct var_hessian_config {
 struct var_slice {
     uint32_t from, n; /* columns, multiples of 32 */
     float *gram;      /* H, damped, [n][n], symmetric */
-    float *feed;      /* U with H^-1 = U^T U, upper triangular, [n][n]; below the diagonal 0 */
+    uint32_t *order;  /* [n]: columns of the slice in the order in which they are rounded */
+    float *feed; /* [n][n], lower triangular: L with H^-1 = L L^T, rows and columns in that order */
 };
 
 struct var_hessian {
     uint32_t n, n_slices;
     struct var_slice *slices; /* [n_slices], side by side from column 0 to n */
     float *memory;
+    uint32_t *orders;
 };
 
 /* Makes *h, the caller's to free; config's arrays are not needed after. The diagonal is damped by a

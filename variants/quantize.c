@@ -10,9 +10,13 @@
 #include "base/base.h"
 #include "variants/descend.h"
 
-enum { H_SPAN = 15, WIDE_SPAN = 255, ROUNDS = 4, L_SWEEPS = 6 };
+/* Sweeps beyond these gain less than a hundredth of the error. */
+enum { H_SPAN = 15, WIDE_SPAN = 255, ROUNDS = 2, L_SWEEPS = 4 };
 
-#define REACH 0.5f
+/* What an error beyond the residual's reach counts while h is chosen, beside its square. Measured
+ * on layers 12 and 28 of SmolLM2-135M: 1 against 0 costs w4a16 1 to 2 % of error, and saves w8a8 40
+ * %. */
+#define REACH 1.0f
 
 /* One tile at work. */
 struct job {
@@ -124,14 +128,12 @@ static void fit_all(struct job *j)
 }
 
 /* The grid of a group on the weights as they are when its turn comes. */
-static void begin_group(void *ctx, struct var_rows *rows, uint32_t group, const float *weight)
+static void begin_group(void *ctx, struct var_rows *rows, uint32_t group, const struct var_lanes *w)
 {
     struct job *j = ctx;
-    const struct var_lanes *w = rows->work + (size_t)group * PACK_GROUP;
     if (group >= j->first) {
         float own[PACK_GROUP];
         fit_weights(rows->hessian, group, own);
-        (void)weight;
         var_grid_fit(&j->grids[group], w, own);
         var_grid_encode(&j->grids[group], &j->codes[group], &j->pairs, w, own);
     }
@@ -244,7 +246,7 @@ static void improve_grids(struct job *j)
 
 static void choose_h(struct job *j)
 {
-    j->rows.reach = REACH;
+    j->rows.reach = j->tile->eight_bits ? 0 : REACH;
     var_descend_feed(&j->rows, begin_group, j);
     if (!j->rows.hessian)
         return;

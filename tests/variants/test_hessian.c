@@ -34,26 +34,38 @@ static void make_map(int32_t *map)
         map[i] = i < WIDTH ? (i * 37) % WIDTH : -1;
 }
 
-/* max |U^T U H - 1| over a slice. */
+/* max |L L^T H - 1| over a slice, H in the order in which columns are rounded. */
 static double inverse_error(const struct var_slice *s)
 {
     double worst = 0;
     double *inverse = calloc((size_t)s->n * s->n, sizeof *inverse);
     assert_non_null(inverse);
-    for (uint32_t k = 0; k < s->n; k++)
-        for (uint32_t i = 0; i < s->n; i++)
-            for (uint32_t j = 0; j < s->n; j++)
+    for (uint32_t i = 0; i < s->n; i++)
+        for (uint32_t j = 0; j < s->n; j++)
+            for (uint32_t k = 0; k < s->n; k++)
                 inverse[i * s->n + j] +=
-                    (double)s->feed[k * s->n + i] * (double)s->feed[k * s->n + j];
+                    (double)s->feed[i * s->n + k] * (double)s->feed[j * s->n + k];
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = 0; j < s->n; j++) {
             double sum = i == j ? -1 : 0;
             for (uint32_t k = 0; k < s->n; k++)
-                sum += inverse[i * s->n + k] * (double)s->gram[k * s->n + j];
+                sum += inverse[i * s->n + k] * (double)s->gram[s->order[k] * s->n + s->order[j]];
             worst = fmax(worst, fabs(sum));
         }
     free(inverse);
     return worst;
+}
+
+/* Each column once; the outlier group after all others. */
+static void check_order(const struct var_slice *s, bool outlier)
+{
+    bool seen[STORED] = {false};
+    for (uint32_t i = 0; i < s->n; i++) {
+        assert_false(seen[s->order[i]]);
+        seen[s->order[i]] = true;
+    }
+    for (uint32_t i = 0; i < 32; i++)
+        assert_int_equal(s->order[s->n - 32 + i], (outlier ? 0 : s->n - 32) + i);
 }
 
 static void the_feed_is_the_factor_of_the_inverse(void **state)
@@ -67,12 +79,14 @@ static void the_feed_is_the_factor_of_the_inverse(void **state)
     make_map(map);
     for (uint32_t n_ends = 0; n_ends <= 3; n_ends++) {
         struct var_hessian *h;
-        const struct var_hessian_config c = {gram, WIDTH, map, STORED, ends, n_ends};
+        bool outlier = n_ends == 0;
+        const struct var_hessian_config c = {gram, WIDTH, map, STORED, ends, n_ends, outlier};
         assert_int_equal(var_hessian_make(&h, &c, &err), 0);
         assert_int_equal(h->n_slices, n_ends == 3 ? 3 : n_ends + 1);
         uint32_t from = 0;
         for (uint32_t i = 0; i < h->n_slices; from += h->slices[i++].n) {
             assert_int_equal(h->slices[i].from, from);
+            check_order(&h->slices[i], outlier);
             assert_true(inverse_error(&h->slices[i]) < 1e-4);
         }
         assert_int_equal(from, STORED);
@@ -89,7 +103,7 @@ static void the_gram_is_in_stored_order_and_damped(void **state)
     struct ert_error err;
     make_gram(gram);
     make_map(map);
-    const struct var_hessian_config c = {gram, WIDTH, map, STORED, NULL, 0};
+    const struct var_hessian_config c = {gram, WIDTH, map, STORED, NULL, 0, false};
     assert_int_equal(var_hessian_make(&h, &c, &err), 0);
     const float *got = h->slices[0].gram;
     double trace = 0;
@@ -113,7 +127,7 @@ static void what_is_no_number_is_refused(void **state)
     struct ert_error err;
     make_gram(gram);
     gram[3 * WIDTH + 3] = NAN;
-    const struct var_hessian_config c = {gram, WIDTH, NULL, STORED, NULL, 0};
+    const struct var_hessian_config c = {gram, WIDTH, NULL, STORED, NULL, 0, false};
     assert_int_equal(var_hessian_make(&h, &c, &err), -ERT_E_CHECK);
     assert_null(h);
     memset(gram, 0, sizeof gram); /* nothing ever arrives: nothing matters, and that is no error */
