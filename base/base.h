@@ -20,7 +20,8 @@ enum ert_code {
     ERT_N_CODES
 };
 
-/* What went wrong, for a person: what, where, what was expected, what to do. Caller-owned. */
+/* What went wrong, for a person: what, where, what was expected, what to do; one line without
+ * control characters, whatever it quotes. Caller-owned. */
 struct ert_error {
     enum ert_code code;
     char text[512];

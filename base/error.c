@@ -17,6 +17,19 @@ const char *ert_code_text(int code)
     return c < ERT_N_CODES ? code_text[c] : "unknown error";
 }
 
+/* A sentence quotes files, and what a file says must not steer a terminal or break a line: control
+ * characters (C0, DEL, and C1 as UTF-8) become '?'. */
+static void disarm(char *text)
+{
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0;
+        if (*c < ' ' || *c == 0x7f || c1)
+            *c = '?';
+        if (c1)
+            *++c = '?';
+    }
+}
+
 int ert_fail(struct ert_error *err, enum ert_code code, const char *fmt, ...)
 {
     if (err) {
@@ -25,6 +38,7 @@ int ert_fail(struct ert_error *err, enum ert_code code, const char *fmt, ...)
         err->code = code;
         vsnprintf(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
+        disarm(err->text);
     }
     return -(int)code;
 }
@@ -38,6 +52,7 @@ int ert_fail_in(struct ert_error *err, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
+    disarm(context);
     memcpy(inner, err->text, sizeof inner);
     size_t n = strlen(context), room = sizeof err->text - 1;
     memcpy(err->text, context, n); /* context is shorter than text: ": " still fits */

@@ -178,6 +178,35 @@ void var_source_limit_context(struct var_source *src, uint32_t window)
     src->model.n_ctx = window;
 }
 
+/* Index of the first weight of a row that is no number of at most `most`; n if all are. */
+static uint32_t first_bad(const float *row, uint32_t n, float most)
+{
+    uint32_t i = 0;
+    while (i < n && fabsf(row[i]) <= most)
+        i++;
+    return i;
+}
+
+int var_source_fail_weight(const struct var_source *src, const struct var_tensor *t, float most,
+                           struct ert_error *err)
+{
+    struct var_tensor as_stored = *t;
+    float *row = malloc(t->cols * sizeof *row);
+    char place[64] = "";
+    as_stored.halves = 0;
+    for (uint32_t r = 0; row && r < t->rows && !*place; r++) {
+        var_tensor_row(&as_stored, r, row);
+        uint32_t c = first_bad(row, t->cols, most);
+        if (c < t->cols)
+            snprintf(place, sizeof place, ", %g at row %u, column %u", (double)row[c], r, c);
+    }
+    free(row);
+    return ert_fail(err, ERT_E_FORMAT,
+                    "%s: tensor '%s' holds a weight that is no number below %g%s; the file is "
+                    "damaged or the model broken",
+                    src->path, t->name, (double)most, place);
+}
+
 /* The type of most weights speaks for the file. No single tensor could: a mix like Q4_K_M keeps V
  * and down of every few layers at more bits. */
 void var_source_describe_type(struct var_source *src)

@@ -107,6 +107,10 @@ int var_source_check_model(struct var_source *src, struct ert_error *err);
 /* Within a sliding window of attention, the model is one without; beyond, it is not supported. So
  * the context ends with the window (0 = none). */
 void var_source_limit_context(struct var_source *src, uint32_t window);
+/* Says that a tensor holds a weight that is no number of at most `most`, and which is the first, in
+ * the file's order. */
+int var_source_fail_weight(const struct var_source *src, const struct var_tensor *t, float most,
+                           struct ert_error *err);
 /* Fills src->type and src->grid from the layers. */
 void var_source_describe_type(struct var_source *src);
 

@@ -229,6 +229,16 @@ static void an_output_replaces_regular_files_only(void **state)
     rmdir(folder);
 }
 
+static void errors_are_harmless_to_terminals(void **state)
+{
+    (void)state;
+    struct ert_error err;
+    ert_fail(&err, ERT_E_FORMAT, "tensor '%s' is odd", "a\x1b[2J\nb\x7f\xc2\x9b\xc3\xa9");
+    assert_string_equal(err.text, "tensor 'a?[2J?b???\xc3\xa9' is odd");
+    ert_fail_in(&err, "%s", "x\ty");
+    assert_string_equal(err.text, "x?y: tensor 'a?[2J?b???\xc3\xa9' is odd");
+}
+
 static void errors_nest(void **state)
 {
     (void)state;
@@ -259,6 +269,7 @@ int main(void)
         cmocka_unit_test(a_killed_process_leaves_no_part_of_its_output),
         cmocka_unit_test(an_output_replaces_regular_files_only),
         cmocka_unit_test(errors_nest),
+        cmocka_unit_test(errors_are_harmless_to_terminals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
