@@ -26,6 +26,7 @@ static bool append(char **out, size_t *n_out, const char *text, size_t n)
         memcpy(bigger + *n_out, form ? form : text, length);
         *out = bigger;
         *n_out += length;
+        bigger[*n_out] = '\0';
     }
     g_free(form);
     return bigger != NULL;

@@ -222,7 +222,7 @@ static int scale_linear(struct hf_reader *r, const json_t *rope)
 
 static int scale_llama3(struct hf_reader *r, const json_t *rope)
 {
-    struct var_rope_llama3 s;
+    struct var_rope_llama3 s = {0};
     int rc = get_real(r, rope, "factor", NAN, &s.factor);
     if (!rc)
         rc = get_real(r, rope, "low_freq_factor", NAN, &s.low);

@@ -112,6 +112,7 @@ static int read_template(const struct hf_reader *r, const json_t *config)
     struct ert_map map = {.fd = -1};
     const char *text = template_of(config);
     size_t n = text ? strlen(text) : 0;
+    bool is_text = true;
     int rc = 0;
     if (!path)
         return ert_fail(r->err, ERT_E_NOMEM, "%s: no memory to read the model", r->src->path);
@@ -119,8 +120,9 @@ static int read_template(const struct hf_reader *r, const json_t *config)
         rc = ert_map_open(&map, path, r->err);
         text = (const char *)map.data;
         n = map.size;
+        is_text = n == 0 || !memchr(map.data, 0, n);
     }
-    if (!rc && (n > MAX_TEMPLATE || (n && memchr(text, 0, n))))
+    if (!rc && (n > MAX_TEMPLATE || !is_text))
         rc = ert_fail(r->err, ERT_E_FORMAT,
                       "%s: the chat template has %zu bytes or is no text; at most %d are read",
                       r->src->path, n, MAX_TEMPLATE);

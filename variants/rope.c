@@ -8,7 +8,7 @@ static int begin(struct var_source *src, struct ert_error *err)
     uint32_t n = src->model.head_dim / 2;
     if (src->rope_factors)
         return 0;
-    src->rope_factors = malloc(n * sizeof *src->rope_factors);
+    src->rope_factors = calloc(n, sizeof *src->rope_factors);
     if (!src->rope_factors)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory", src->path);
     for (uint32_t f = 0; f < n; f++)
@@ -21,16 +21,24 @@ static bool is_positive(double x)
     return x > 0 && isfinite(x);
 }
 
+static int scale(struct var_source *src, uint32_t f, double factor, struct ert_error *err)
+{
+    float product = src->rope_factors[f] * (float)factor;
+    if (!is_positive(factor) || !is_positive((double)product))
+        return ert_fail(
+            err, ERT_E_FORMAT,
+            "%s: RoPE scaling factor %g of frequency %u, a number above 0 was expected; "
+            "the file is damaged",
+            src->path, factor, f);
+    src->rope_factors[f] = product;
+    return 0;
+}
+
 int var_rope_linear(struct var_source *src, double factor, struct ert_error *err)
 {
-    if (!is_positive(factor) || !is_positive((double)(float)factor))
-        return ert_fail(err, ERT_E_FORMAT,
-                        "%s: RoPE scaling factor %g, a number above 0 was expected; the file is "
-                        "damaged",
-                        src->path, factor);
     int rc = begin(src, err);
     for (uint32_t f = 0; f < src->model.head_dim / 2 && !rc; f++)
-        src->rope_factors[f] *= (float)factor;
+        rc = scale(src, f, factor, err);
     return rc;
 }
 
@@ -48,25 +56,21 @@ int var_rope_llama3(struct var_source *src, const struct var_rope_llama3 *s, str
         double turns = s->context * rt_rope_frequency(&src->model, NULL, f) / (2 * M_PI);
         double blend = (turns - s->low) / (s->high - s->low);
         double kept = blend < 0 ? 0 : blend > 1 ? 1 : blend;
-        src->rope_factors[f] *= (float)(1 / ((1 - kept) / s->factor + kept));
+        rc = scale(src, f, 1 / ((1 - kept) / s->factor + kept), err);
     }
     return rc;
 }
 
 int var_rope_table(struct var_source *src, const struct var_tensor *table, struct ert_error *err)
 {
-    float *row = malloc(table->cols * sizeof *row);
-    int rc = row ? begin(src, err) : ert_fail(err, ERT_E_NOMEM, "%s: no memory", src->path);
+    float *row = calloc(table->cols, sizeof *row);
+    if (!row)
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory", src->path);
+    int rc = begin(src, err);
     if (!rc)
         var_tensor_row(table, 0, row);
-    for (uint32_t f = 0; f < table->cols && !rc; f++) {
-        if (!is_positive((double)row[f]))
-            rc = ert_fail(err, ERT_E_FORMAT,
-                          "%s: tensor '%s' holds %g at place %u, a number above 0 was expected; "
-                          "the file is damaged",
-                          src->path, table->name, (double)row[f], f);
-        src->rope_factors[f] *= row[f];
-    }
+    for (uint32_t f = 0; f < table->cols && !rc; f++)
+        rc = scale(src, f, (double)row[f], err);
     free(row);
     return rc;
 }
