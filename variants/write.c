@@ -248,6 +248,16 @@ static int fill_matrix(const struct var_writer *w, struct matrix_job *job, const
     return rc;
 }
 
+static int fail_weight(const struct var_source *src, const struct var_planned *p,
+                       struct ert_error *err)
+{
+    if (p->tensor)
+        return var_source_fail_weight(src, p->tensor, MAX_WEIGHT, err);
+    return ert_fail(err, ERT_E_CHECK,
+                    "%s: a tier's bias or compensator is no number below %g; build without",
+                    src->path, (double)MAX_WEIGHT);
+}
+
 static int write_matrix(const struct var_writer *w, const struct var_planned *p,
                         const struct var_hessian *hessian, const struct pace *pace,
                         struct ert_error *err)
@@ -259,11 +269,7 @@ static int write_matrix(const struct var_writer *w, const struct var_planned *p,
             ? ert_fail(err, ERT_E_NOMEM, "%s: no memory to convert tensor '%s'", w->src->path, name)
             : fill_matrix(w, &job, pace, err);
     if (!rc && job.bad_row != UINT32_MAX)
-        rc = ert_fail(
-            err, ERT_E_FORMAT,
-            "%s: tensor '%s' holds a weight that is no number below %g (stored row %u); the "
-            "file is damaged or the model broken",
-            w->src->path, name, (double)MAX_WEIGHT, job.bad_row);
+        rc = fail_weight(w->src, p, err);
     if (!rc)
         rc = write_matrix_parts(w, &job, err);
     release_matrix(&job);
@@ -283,10 +289,7 @@ static int write_vector(const struct var_writer *w, const struct var_planned *p,
     int rc = 0;
     for (uint32_t i = 0; i < n && !rc; i++)
         if (!(fabsf(x[i]) <= MAX_WEIGHT))
-            rc = ert_fail(err, ERT_E_FORMAT,
-                          "%s: tensor '%s' holds a weight that is no number below %g; the file is "
-                          "damaged or the model broken",
-                          w->src->path, p->tensor ? p->tensor->name : "a bias", (double)MAX_WEIGHT);
+            rc = fail_weight(w->src, p, err);
     if (!rc)
         rc = write_at(w, w->h_at + p->record.data_off, x, p->record.data_size, err);
     free(x);

