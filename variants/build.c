@@ -145,8 +145,7 @@ static int describe_key(const struct build *b, char **key)
     const struct var_build_options *o = b->options;
     char calib[17], tokenizer[17], source[17], model[17];
     snprintf(source, sizeof source, "%016" PRIx64, var_source_hash(b->source));
-    snprintf(model, sizeof model, "%016" PRIx64,
-             ert_hash64(&b->source->model, sizeof b->source->model));
+    snprintf(model, sizeof model, "%016" PRIx64, var_source_settings_hash(b->source));
     int rc = hash_file(o->calib, calib, b->err);
     if (!rc)
         rc = hash_file(o->tokenizer, tokenizer, b->err);

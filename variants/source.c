@@ -112,6 +112,44 @@ uint64_t var_source_hash(const struct var_source *source)
     return XXH64_digest(&state);
 }
 
+/* Of a folder, these stand in files that var_source_hash does not see. */
+uint64_t var_source_settings_hash(const struct var_source *source)
+{
+    const struct rt_vocab *v = &source->vocab;
+    size_t factors = source->rope_factors ? source->model.head_dim / 2 : 0, n = v->n_tokens;
+    const int32_t numbers[] = {v->bos,
+                               v->unk,
+                               v->add_bos,
+                               v->nfc,
+                               (int)v->n_eos,
+                               v->add_space_prefix,
+                               v->prefix_if_needed,
+                               v->prefix_once};
+    const struct {
+        const void *data;
+        size_t size;
+    } parts[] = {
+        {&source->model, sizeof source->model},
+        {source->rope_factors, factors * sizeof *source->rope_factors},
+        {numbers, sizeof numbers},
+        {v->eos, sizeof v->eos},
+        {v->model, sizeof v->model},
+        {v->pre, sizeof v->pre},
+        {v->offset, (n + 1) * sizeof *v->offset},
+        {v->text, v->offset[n]},
+        {v->score, n * sizeof *v->score},
+        {v->type, n},
+        {v->merge, (size_t)v->n_merges * sizeof *v->merge},
+        {source->chat_template, strlen(source->chat_template)},
+    };
+    XXH64_state_t state;
+    XXH64_reset(&state, 0);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (parts[i].size)
+            XXH64_update(&state, parts[i].data, parts[i].size);
+    return XXH64_digest(&state);
+}
+
 void var_tensor_forget(const struct var_tensor *t)
 {
     if (t->type)

@@ -92,8 +92,10 @@ int var_source_open(struct var_source **source, const char *path, const char *to
                     struct ert_error *err);
 void var_source_free(struct var_source *source); /* NULL is fine */
 
-/* XXH64 of its files: what tells two sources apart. */
+/* XXH64 of the files of its weights. */
 uint64_t var_source_hash(const struct var_source *source);
+/* XXH64 of everything else that a pack takes from it: sizes, RoPE factors, vocabulary, template. */
+uint64_t var_source_settings_hash(const struct var_source *source);
 
 /* The formats of one file; src->path and src->maps are filled by the caller, who frees src on
  * failure. */

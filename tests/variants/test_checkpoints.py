@@ -139,6 +139,23 @@ def test_a_sliding_window_ends_the_context_and_is_told():
         assert packtool.read_pack(built(path, "m.edgert", "f32")).model["n_ctx"] == n_ctx, changes
 
 
+def test_a_folder_that_was_changed_is_built_anew():
+    """The weights stay the same, but not what stands beside them: nothing of the stopped build may go in."""
+    path = copied("llama3")
+    stop = ("no-catalog", "cancel=writing weights")
+    changes = (lambda: change_config(path, rope_scaling={"rope_type": "linear", "factor": 2.0}),
+               lambda: (path / "chat_template.jinja").write_text("another"),
+               lambda: (path / "generation_config.json").write_text('{"eos_token_id": 5}'))
+    for change in changes:
+        done = build(path, "anew.edgert", *stop)
+        assert done.returncode == 1 and "stopped" in done.stderr, done.stderr
+        change()
+        done = build(path, "anew.edgert", "no-catalog")
+        assert done.returncode == 0 and done.stderr, "the old folder was taken"
+        content = (folder / "anew.edgert").read_bytes()
+        assert built(path, "fresh.edgert", "no-catalog").read_bytes() == content
+
+
 def test_nested_packs_of_every_architecture_run():
     """w8a8 and w4a16 of all tiers, the attention truncated where it can be; the pack's own forward pass against
     numpy's of packtool, which reads the same bytes."""
