@@ -87,14 +87,9 @@ static const struct var_tensor *part(const struct layer_job *j, enum var_part p)
     return &j->src->layers[j->layer].part[p];
 }
 
-/* E[a_c^2] of an MLP channel. */
-static double mean_square(const struct var_moments *m, uint32_t c)
-{
-    return (double)m->gram[VAR_IN_GATED][c * ((size_t)m->width[VAR_IN_GATED] + 1)];
-}
-
-/* Importance of MLP channels: what a channel adds to the residual, E[a_j^2] |W_down[:,j]|^2, or,
- * where nothing was measured, the product of the norms that a_j is made of. */
+/* Importance of MLP channels: what a channel adds to the residual, E[a_j^2] |W_down[:,j]|^2 with
+ * tokens levelled (variants/level.h), or, where nothing was measured, the product of the norms
+ * that a_j is made of. */
 static int score_mlp(const struct layer_job *j, double *score)
 {
     uint32_t n_ff = j->src->model.n_ff, n_embd = j->src->model.n_embd;
@@ -108,10 +103,20 @@ static int score_mlp(const struct layer_job *j, double *score)
         rc = rc ? rc : add_squares(part(j, VAR_UP), norm, up, NULL);
     }
     for (uint32_t c = 0; c < n_ff && !rc; c++)
-        score[c] = down[c] * (j->moments ? mean_square(j->moments, c) : gate[c] * up[c]);
+        score[c] = down[c] * (j->moments ? (double)j->moments->level_square[c] : gate[c] * up[c]);
     free(norm);
     free(gate);
     return rc;
+}
+
+/* lost[w] = the importance of the stored channels from w on. */
+static void sum_lost(const struct layer_job *j, const double *score)
+{
+    const struct var_layer_order *o = j->order;
+    uint32_t n = pack_pad(j->src->model.n_ff, PACK_GROUP);
+    o->lost[n] = 0;
+    for (uint32_t w = n; w-- > 0;)
+        o->lost[w] = o->lost[w + 1] + (o->mlp[w] < 0 ? 0 : score[o->mlp[w]]);
 }
 
 static int order_mlp(const struct layer_job *j)
@@ -124,6 +129,8 @@ static int order_mlp(const struct layer_job *j)
     if (!rc)
         rc = sort_channels(score, m->n_ff, pack_pad(m->n_ff, PACK_GROUP),
                            unit_width(j->src, m->n_ff), j->order->mlp);
+    if (!rc)
+        sum_lost(j, score);
     free(score);
     return rc;
 }
@@ -254,7 +261,8 @@ static int allocate_layer(struct var_layer_order *o, const struct rt_model *m)
     size_t heads = (size_t)m->n_heads * m->head_pad, kv = (size_t)m->n_kv_heads * m->head_pad;
     o->q = calloc(2 * heads + 3 * kv + pack_pad(m->n_ff, PACK_GROUP), sizeof *o->q);
     o->pairs = calloc(kv / 2, sizeof *o->pairs);
-    if (!o->q || !o->pairs)
+    o->lost = calloc(pack_pad(m->n_ff, PACK_GROUP) + 1, sizeof *o->lost);
+    if (!o->q || !o->pairs || !o->lost)
         return -1;
     o->o = o->q + heads;
     o->k = o->o + heads;
@@ -345,6 +353,7 @@ void var_arrangement_free(struct var_arrangement *a)
     for (uint32_t l = 0; l < a->n_layers && a->layers; l++) {
         free(a->layers[l].q);
         free(a->layers[l].pairs);
+        free(a->layers[l].lost);
     }
     for (uint32_t t = 0; t < VAR_MAX_TIERS; t++)
         free(a->dims[t]);

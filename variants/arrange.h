@@ -12,6 +12,7 @@ struct var_layer_order {
     int32_t *o;         /* columns: [n_heads * vo[0]] */
     int32_t *head;      /* values of the norms of heads: [n_kv_heads * head_pad] */
     int32_t *mlp;       /* rows of gate and up, columns of down: [pad(n_ff)] */
+    double *lost;       /* importance of all channels of mlp from a place on: [pad(n_ff) + 1] */
     uint16_t *pairs;    /* RoPE frequency of each stored pair: [n_kv_heads * head_pad / 2] */
 };
 

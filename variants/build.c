@@ -13,6 +13,7 @@
 #include "variants/catalog.h"
 #include "variants/describe.h"
 #include "variants/states.h"
+#include "variants/tiers.h"
 #include "variants/watch.h"
 #include "variants/write.h"
 
@@ -22,7 +23,7 @@ enum { WORK_VERSION = 1 };
 #define PACK_PART "pack.part"
 
 /* The stages of a build that watches its model; their shares of the time are estimates. */
-enum stage { DRAFTING, WRITING_TEXT, WATCHING, QUANTIZING, MEASURING, N_STAGES };
+enum stage { DRAFTING, WRITING_TEXT, WATCHING, WEIGHING, QUANTIZING, MEASURING, N_STAGES };
 
 /* Everything a build holds; released in one place. */
 struct build {
@@ -81,11 +82,56 @@ static unsigned thread_count(const struct var_build_options *o)
     return n > 256 ? 256 : n;
 }
 
+/* ---- tier widths --------------------------------------------------------------------------- */
+
+#define WIDTHS "widths"
+
+static bool weighs_layers(const struct build *b)
+{
+    return b->options->n_tiers != 1 && !b->options->truncate_attention;
+}
+
+static int measure_widths(struct build *b, const struct var_moments_store *moments)
+{
+    struct var_sensitivity s;
+    int rc = var_sensitivity_measure(&s, b->source, b->order, moments, &b->texts, b->team,
+                                     &b->progress[WEIGHING], b->err);
+    if (rc)
+        return rc;
+    var_allocate_widths(b->order, &b->source->model, &s, b->options->comp_rank);
+    var_sensitivity_release(&s);
+    return 0;
+}
+
+/* The widths of all tiers, from an earlier build where it left them. */
+static int choose_widths(struct build *b, const struct var_moments_store *moments)
+{
+    size_t layers = b->order->n_layers * sizeof(struct rt_dims), n = layers * b->order->n_tiers;
+    struct var_work_data d;
+    if (var_work_load(&d, &b->work, WIDTHS)) {
+        for (uint32_t t = 0; t < b->order->n_tiers; t++)
+            memcpy(b->order->dims[t], d.data + t * layers, layers);
+        var_work_release(&d);
+        return 0;
+    }
+    uint8_t *all = malloc(n);
+    int rc = all ? measure_widths(b, moments)
+                 : ert_fail(b->err, ERT_E_NOMEM, "%s: no memory", b->options->output);
+    for (uint32_t t = 0; t < b->order->n_tiers && !rc; t++)
+        memcpy(all + t * layers, b->order->dims[t], layers);
+    if (!rc)
+        rc = var_work_save(&b->work, WIDTHS, all, n, b->err);
+    free(all);
+    return rc;
+}
+
 /* ---- an f32 pack, or one that needs no watching --------------------------------------------- */
 
 static int make_plan(struct build *b, const struct var_moments_store *moments)
 {
     int rc = var_arrange(&b->order, b->source, b->options, moments, b->err);
+    if (!rc && moments && weighs_layers(b))
+        rc = choose_widths(b, moments);
     if (!rc)
         rc = var_plan_make(&b->plan, b->source, b->order, b->options, b->err);
     b->writer.src = b->source;
@@ -199,6 +245,7 @@ static void share_progress(struct build *b)
         [DRAFTING] = o->calib ? 0 : all * 4000,
         [WRITING_TEXT] = o->calib ? 0 : all * tokens * 1.25,
         [WATCHING] = layer * m->n_layers * tokens * 2,
+        [WEIGHING] = weighs_layers(b) ? all * m->n_layers * VAR_CUTS * 600 : 0,
         [QUANTIZING] = all * 20000,
         [MEASURING] = o->no_catalog ? 0 : all * points * tokens / 4,
     };

@@ -15,6 +15,15 @@ static uint32_t width_of(const struct rt_model *model, enum var_input input)
     }
 }
 
+static bool allocate_cross(struct var_moments *m, const struct rt_model *model)
+{
+    size_t e = model->n_embd;
+    m->level_mlp = calloc(e, sizeof *m->level_mlp);
+    m->level_gram = calloc(e * e, sizeof *m->level_gram);
+    m->cross = calloc(model->n_ff * e, sizeof *m->cross);
+    return m->level_mlp && m->level_gram && m->cross;
+}
+
 int var_moments_init(struct var_moments *m, const struct rt_model *model, unsigned wanted,
                      struct ert_error *err)
 {
@@ -27,8 +36,11 @@ int var_moments_init(struct var_moments *m, const struct rt_model *model, unsign
         ok = (m->mean[i] = calloc(n, sizeof *m->mean[i])) != NULL &&
              (m->gram[i] = calloc(n * n, sizeof *m->gram[i])) != NULL;
     }
+    if (ok && m->width[VAR_IN_GATED])
+        ok = (m->level_mean = calloc(model->n_ff, sizeof *m->level_mean)) != NULL &&
+             (m->level_square = calloc(model->n_ff, sizeof *m->level_square)) != NULL;
     if (ok && wanted & VAR_CROSS)
-        ok = (m->cross = calloc((size_t)model->n_ff * model->n_embd, sizeof *m->cross)) != NULL;
+        ok = allocate_cross(m, model);
     if (ok)
         return 0;
     var_moments_release(m);
@@ -43,13 +55,17 @@ void var_moments_release(struct var_moments *m)
         free(m->gram[i]);
     }
     free(m->cross);
+    free(m->level_mean);
+    free(m->level_square);
+    free(m->level_mlp);
+    free(m->level_gram);
     *m = (struct var_moments){0};
 }
 
 /* ---- in the build's folder ----------------------------------------------------------------- */
 
 /* Before the numbers: of each input the mean and the lower triangle of the gram, row by row; then
- * the cross moments. */
+ * the level moments and the cross moments. */
 struct moments_head {
     uint64_t tokens;
     uint32_t wanted, zero;
@@ -63,9 +79,10 @@ static unsigned wanted_of(const struct var_moments *m)
     return wanted;
 }
 
-static size_t cross_floats(const struct var_moments *m)
+/* Width of what comes with cross, 0 where that was not asked for. */
+static size_t cross_width(const struct var_moments *m)
 {
-    return m->cross ? (size_t)m->width[VAR_IN_GATED] * m->width[VAR_IN_MLP] : 0;
+    return m->cross ? m->width[VAR_IN_MLP] : 0;
 }
 
 static bool put(FILE *file, const float *x, size_t n)
@@ -82,7 +99,11 @@ static bool put_moments(FILE *file, const struct var_moments *m)
         for (size_t row = 0; row < m->width[i] && ok; row++)
             ok = put(file, m->gram[i] + row * m->width[i], row + 1);
     }
-    return ok && put(file, m->cross, cross_floats(m));
+    ok = ok && put(file, m->level_mean, m->width[VAR_IN_GATED]) &&
+         put(file, m->level_square, m->width[VAR_IN_GATED]);
+    size_t e = cross_width(m);
+    return ok && put(file, m->level_mlp, e) && put(file, m->level_gram, e * e) &&
+           put(file, m->cross, m->width[VAR_IN_GATED] * e);
 }
 
 int var_moments_save(const struct var_moments *m, const struct var_work *w, const char *name,
@@ -118,7 +139,12 @@ static void take_moments(struct var_moments *m, const float *from)
                 gram[col * n + row] = gram[row * n + col];
         }
     }
-    take(from, m->cross, cross_floats(m));
+    from = take(from, m->level_mean, m->width[VAR_IN_GATED]);
+    from = take(from, m->level_square, m->width[VAR_IN_GATED]);
+    size_t e = cross_width(m);
+    from = take(from, m->level_mlp, e);
+    from = take(from, m->level_gram, e * e);
+    take(from, m->cross, m->width[VAR_IN_GATED] * e);
 }
 
 int var_moments_load(struct var_moments *m, const struct rt_model *model, const struct var_work *w,

@@ -25,14 +25,17 @@ struct var_moments {
     uint32_t width[VAR_N_INPUTS];
     float *mean[VAR_N_INPUTS]; /* E[x], [width] */
     float *gram[VAR_N_INPUTS]; /* E[x x^T], [width][width], symmetric, both triangles */
-    float *cross;              /* E[gated mlp^T], [n_ff][n_embd] */
+    /* Averages over levelled tokens (variants/level.h). */
+    float *level_mean, *level_square; /* E[x], E[x^2] of gated: [n_ff], there where gated is */
+    float *level_mlp, *level_gram;    /* E[b], E[b b^T] of mlp: [n_embd], [n_embd][n_embd] */
+    float *cross;                     /* E[gated mlp^T], [n_ff][n_embd] */
 };
 
 /* What to average. */
 enum {
     VAR_OF_LAYER = 1 << VAR_IN_ATTN | 1 << VAR_IN_MIXED | 1 << VAR_IN_MLP | 1 << VAR_IN_GATED,
     VAR_OF_MODEL = 1 << VAR_IN_HEAD,
-    VAR_CROSS = 1 << VAR_N_INPUTS, /* needs VAR_IN_MLP and VAR_IN_GATED */
+    VAR_CROSS = 1 << VAR_N_INPUTS, /* the last three; needs VAR_IN_MLP and VAR_IN_GATED */
 };
 
 /* Room for the inputs in `wanted`, all of it zero; ERT_E_NOMEM leaves nothing. Release after use.

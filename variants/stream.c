@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "runtime/kernels/kernels.h"
-#include "variants/blas.h"
+#include "variants/level.h"
 
 enum { CHUNK_TOKENS = 1024, MEAN_COLUMNS = 64 };
 
@@ -18,6 +18,8 @@ struct var_stream {
     const struct rt_kernels *kernels;
     struct var_texts texts;
     uint32_t layer;             /* the next one */
+    uint32_t n_read;            /* layers read, the last of them lies in `part` */
+    const struct var_cut *cut;  /* of the branch being run, or NULL */
     uint32_t texts_at_once;     /* of a chunk */
     uint32_t first, n;          /* texts of the current chunk */
     float *x;                   /* [all tokens][E] */
@@ -31,6 +33,7 @@ struct var_stream {
     float *gate, *up;           /* [C][F] */
     float *scores;              /* [workers][L][L] */
     double *sums[VAR_N_INPUTS]; /* [width] */
+    struct var_level level;
     float *memory;
     double *sum_memory;
 };
@@ -83,7 +86,7 @@ static int allocate(struct var_stream *s)
         total += pieces[i].n;
     s->memory = calloc(total, sizeof *s->memory);
     s->sum_memory = calloc(e + heads + e + f + e, sizeof *s->sum_memory);
-    if (!s->memory || !s->sum_memory)
+    if (!s->memory || !s->sum_memory || var_level_init(&s->level, m, c))
         return -1;
     float *at = s->memory;
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; at += pieces[i++].n)
@@ -116,6 +119,9 @@ static void read_rows(void *ctx, unsigned worker, unsigned n)
 
 static void read_layer(struct var_stream *s)
 {
+    if (s->n_read == s->layer + 1)
+        return;
+    s->n_read = s->layer + 1;
     for (int p = 0; p < VAR_N_PARTS; p++) {
         struct reading r = {&s->src->layers[s->layer].part[p], s->part[p]};
         rt_team_run(s->team, rt_team_size(s->team), read_rows, &r);
@@ -182,15 +188,14 @@ static void add_input(struct var_stream *s, struct var_moments *m, enum var_inpu
     var_blas_gram(s->team, &job.x, &gram);
 }
 
-static void add_cross(struct var_stream *s, struct var_moments *m)
+static void add_level(struct var_stream *s, struct var_moments *m, float *x)
 {
     const struct rt_model *model = &s->src->model;
-    struct var_view gated = measured(s, s->gate, wide_mlp(s), model->n_ff);
-    struct var_view mlp = measured(s, s->normed, model->n_embd_pad, model->n_embd);
-    if (!m || !m->cross || gated.rows == 0)
-        return;
-    const struct var_view cross = {m->cross, model->n_ff, model->n_embd, model->n_embd};
-    var_blas_correlate(s->team, &gated, &mlp, &cross);
+    const struct var_view rows = measured(s, x, model->n_embd_pad, model->n_embd);
+    const struct var_view gated = measured(s, s->gate, wide_mlp(s), model->n_ff);
+    const struct var_view mlp = measured(s, s->normed, model->n_embd_pad, model->n_embd);
+    if (m && m->level_mean && rows.rows)
+        var_level_add(&s->level, s->team, m, &rows, &gated, &mlp);
 }
 
 /* Sums become averages, lower triangles whole matrices. */
@@ -215,16 +220,13 @@ static void average(void *ctx, unsigned worker, unsigned n)
             }
         }
     }
-    const struct rt_model *model = &a->stream->src->model;
-    for (size_t row = worker; m->cross && row < model->n_ff; row += n)
-        for (size_t col = 0; col < model->n_embd; col++)
-            m->cross[row * model->n_embd + col] *= a->share;
 }
 
 static void begin_moments(struct var_stream *s, const struct var_moments *m)
 {
     for (unsigned i = 0; i < VAR_N_INPUTS && m; i++)
         memset(s->sums[i], 0, m->width[i] * sizeof *s->sums[i]);
+    var_level_begin(&s->level);
 }
 
 static void end_moments(struct var_stream *s, struct var_moments *m)
@@ -234,6 +236,7 @@ static void end_moments(struct var_stream *s, struct var_moments *m)
     m->tokens = (uint64_t)s->texts.n_measured * s->texts.length;
     struct averaging a = {s, m, 1 / (float)m->tokens};
     rt_team_run(s->team, rt_team_size(s->team), average, &a);
+    var_level_end(&s->level, m);
 }
 
 /* ---- the forward pass ---------------------------------------------------------------------- */
@@ -381,12 +384,21 @@ static void attention(struct var_stream *s, struct var_moments *m)
     product(s, VAR_O, s->mixed, heads, residual(s), e, true);
 }
 
+static void leave_out(const struct var_cut *cut, float *gated)
+{
+    for (uint32_t i = 0; i < cut->n; i++)
+        gated[cut->channels[i]] = cut->constant[cut->channels[i]];
+}
+
 static void gate_tokens(void *ctx, unsigned worker, unsigned n)
 {
     struct var_stream *s = ctx;
     uint32_t f = wide_mlp(s);
-    for (size_t t = worker; t < chunk_tokens(s); t += n)
+    for (size_t t = worker; t < chunk_tokens(s); t += n) {
         s->kernels->swiglu(s->gate + t * f, s->up + t * f, f);
+        if (s->cut)
+            leave_out(s->cut, s->gate + t * f);
+    }
 }
 
 static void mlp(struct var_stream *s, struct var_moments *m)
@@ -398,7 +410,7 @@ static void mlp(struct var_stream *s, struct var_moments *m)
     product(s, VAR_UP, s->normed, e, s->up, f, false);
     rt_team_run(s->team, rt_team_size(s->team), gate_tokens, s);
     add_input(s, m, VAR_IN_GATED, s->gate, f);
-    add_cross(s, m);
+    add_level(s, m, residual(s));
     product(s, VAR_DOWN, s->gate, f, residual(s), e, true);
 }
 
@@ -426,6 +438,20 @@ int var_stream_layer(struct var_stream *s, struct var_moments *m,
     end_moments(s, m);
     s->layer++;
     return 0;
+}
+
+void var_stream_branch(struct var_stream *s, float *x, const struct var_cut *cut)
+{
+    float *own = s->x;
+    read_layer(s);
+    s->x = x;
+    s->cut = cut;
+    for (bool more = next_chunk(s, true); more; more = next_chunk(s, false)) {
+        attention(s, NULL);
+        mlp(s, NULL);
+    }
+    s->x = own;
+    s->cut = NULL;
 }
 
 void var_stream_finish(struct var_stream *s, struct var_moments *m)
@@ -492,6 +518,7 @@ void var_stream_close(struct var_stream *s)
         return;
     free(s->memory);
     free(s->sum_memory);
+    var_level_release(&s->level);
     free(s);
 }
 

@@ -20,6 +20,17 @@ void var_stream_close(struct var_stream *stream); /* NULL is fine */
  * stream that can only be closed. */
 int var_stream_layer(struct var_stream *stream, struct var_moments *m,
                      const struct ert_progress *progress, struct ert_error *err);
+/* MLP channels that are left out of a layer; what they give becomes a constant. */
+struct var_cut {
+    const int32_t *channels; /* [n], the source's */
+    uint32_t n;
+    const float *constant; /* [n_ff] */
+};
+
+/* Takes another state of all texts, x in the shape of var_stream_state, through the next layer,
+ * which the stream itself does not pass. cut may be NULL. */
+void var_stream_branch(struct var_stream *stream, float *x, const struct var_cut *cut);
+
 /* After the last layer: the final norm. m as before, for VAR_IN_HEAD. */
 void var_stream_finish(struct var_stream *stream, struct var_moments *m);
 

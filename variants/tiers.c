@@ -1,7 +1,10 @@
 /* Tier widths: how many weights a tier keeps, spread over the layers. */
-#include "variants/arrange.h"
+#include "variants/tiers.h"
+
+#include <math.h>
 
 #include "runtime/pack_format.h"
+#include "variants/compensate.h"
 
 enum { PANEL = 128, WIDE = 1024, MIN_PROTECTED_LAYERS = 6 };
 
@@ -29,8 +32,8 @@ static uint64_t truncated_attention(const struct rt_model *m, uint32_t width)
     return (uint64_t)2 * m->n_heads * lost * m->n_embd; /* Q rows and O columns */
 }
 
-/* The first and the last layer suffer most from losing channels (measured: shared with tiers.md),
- * so they lose none as long as the others can pay for them. */
+/* Where nothing is measured: the first and the last layer suffer most from losing channels, so they
+ * lose none as long as the others can pay for them. */
 static bool is_protected(uint32_t layer, uint32_t n_layers)
 {
     return n_layers >= MIN_PROTECTED_LAYERS && (layer == 0 || layer == n_layers - 1);
@@ -79,5 +82,116 @@ void var_choose_widths(struct var_arrangement *a, const struct rt_model *m, bool
             a->dims[t][l] = (struct rt_dims){pack_pad(m->n_ff, PACK_GROUP), width, width};
         if (t > 0)
             choose_mlp(a, m, t, lost > paid ? (lost - paid) / size.channel : 0);
+    }
+}
+
+/* ---- widths by measured divergence --------------------------------------------------------- */
+
+/* What a layer costs at each of its widths. */
+struct curve {
+    uint32_t unit, n;   /* widths are multiples of unit: 1 .. n of them */
+    const double *lost; /* by stored channels kept (variants/arrange.h) */
+    const uint32_t *width;
+    const double *kld; /* at width[VAR_CUTS] */
+};
+
+/* KL at a width: between two measured widths it follows the importance of what is lost. */
+static double cost_at(const struct curve *c, uint32_t width)
+{
+    uint32_t wide = c->n * c->unit;
+    double high = 0, low = 0; /* at `wide` and `narrow` */
+    for (unsigned i = 0; i <= VAR_CUTS; i++) {
+        uint32_t narrow = i < VAR_CUTS ? c->width[i] : 0;
+        low = i < VAR_CUTS ? fmax(c->kld[i], high) : 2 * high;
+        if (width >= narrow) {
+            double all = c->lost[narrow] - c->lost[wide];
+            double share = all > 0 ? (c->lost[width] - c->lost[wide]) / all : 1;
+            return high + (low - high) * share;
+        }
+        high = low;
+        wide = narrow;
+    }
+    return low;
+}
+
+/* The next step down on the lower convex hull of a layer's costs. */
+struct hull_step {
+    uint32_t to;  /* units kept */
+    double price; /* KL per unit */
+};
+
+static struct hull_step next_step(const struct curve *c, uint32_t units)
+{
+    struct hull_step best = {units, INFINITY};
+    double here = cost_at(c, units * c->unit);
+    for (uint32_t to = 1; to < units; to++) {
+        double price = (cost_at(c, to * c->unit) - here) / (units - to);
+        if (price < best.price)
+            best = (struct hull_step){to, price};
+    }
+    return best;
+}
+
+static struct curve curve_of(const struct var_arrangement *a, const struct rt_model *m,
+                             const struct var_sensitivity *s, uint32_t layer)
+{
+    uint32_t full = pack_pad(m->n_ff, PACK_GROUP);
+    uint32_t unit = full >= WIDE && full % PANEL == 0 ? PANEL : PACK_GROUP;
+    return (struct curve){unit, full / unit, a->layers[layer].lost, s->width, s->kld[layer]};
+}
+
+/* Narrows the layer where a channel costs least, by no more groups than `channels` need; false when
+ * there is none. */
+static bool narrow_cheapest(struct var_arrangement *a, const struct rt_model *m,
+                            const struct var_sensitivity *s, uint32_t tier, uint64_t channels)
+{
+    struct hull_step best = {0, INFINITY};
+    uint32_t at = 0;
+    for (uint32_t l = 0; l < a->n_layers; l++) {
+        const struct curve c = curve_of(a, m, s, l);
+        struct hull_step step = next_step(&c, a->dims[tier][l].mlp / c.unit);
+        if (step.price < best.price) {
+            best = step;
+            at = l;
+        }
+    }
+    if (best.price == INFINITY)
+        return false;
+    const struct curve c = curve_of(a, m, s, at);
+    uint32_t *width = &a->dims[tier][at].mlp;
+    uint64_t enough = (channels + PACK_GROUP - 1) / PACK_GROUP * PACK_GROUP;
+    uint64_t step = *width - best.to * c.unit;
+    *width -= (uint32_t)(step < enough ? step : enough);
+    return true;
+}
+
+/* What a tier has less than the whole model, its extras counted, in weights. */
+static int64_t saved_weights(const struct var_arrangement *a, const struct rt_model *m,
+                             uint32_t tier, uint32_t comp_rank)
+{
+    uint32_t full = pack_pad(m->n_ff, PACK_GROUP);
+    uint32_t rank = comp_rank ? var_compensator_rank(m, comp_rank) : 0;
+    int64_t extras = (int64_t)m->n_embd * (int64_t)(sizeof(float) + 2 * rank); /* 1 byte a weight */
+    int64_t saved = 0;
+    for (uint32_t l = 0; l < a->n_layers; l++) {
+        uint32_t width = a->dims[tier][l].mlp, kept = width < m->n_ff ? width : m->n_ff;
+        saved += (int64_t)(m->n_ff - kept) * 3 * m->n_embd;
+        saved -= width < full ? extras : 0;
+    }
+    return saved;
+}
+
+void var_allocate_widths(struct var_arrangement *a, const struct rt_model *m,
+                         const struct var_sensitivity *s, uint32_t comp_rank)
+{
+    struct layer_size size = size_of(m);
+    int64_t all = (int64_t)((size.attention + size.channel * m->n_ff) * a->n_layers);
+    for (uint32_t t = 1; t < a->n_tiers; t++) {
+        int64_t wanted = all * (100 - a->rank_percent[t]) / 100, missing;
+        for (uint32_t l = 0; l < a->n_layers; l++)
+            a->dims[t][l] = a->dims[t - 1][l];
+        while ((missing = wanted - saved_weights(a, m, t, comp_rank)) > 0 &&
+               narrow_cheapest(a, m, s, t, (uint64_t)missing / size.channel + 1))
+            ;
     }
 }

@@ -52,8 +52,9 @@ def attention(a, f, blk, m):
     return np.einsum("hts,shd->thd", p / p.sum(axis=-1, keepdims=True), v).reshape(length, -1)
 
 
-def forward(f, m, text):
-    """(what each layer's products read, what the head reads) for one text."""
+def forward(f, m, text, cut=None):
+    """(what each layer's products read and the residual stream its MLP adds to, what the head reads, the last
+    residual stream) for one text; cut has what channels of the first layer give instead, NaN where nothing."""
     f = {name: w.astype("f8") for name, w in f.items()}
     x, layers = f["token_embd.weight"][text], []
     for blk in (f"blk.{i}" for i in range(m["n_layers"])):
@@ -63,9 +64,11 @@ def forward(f, m, text):
         b = norm(x, f[f"{blk}.ffn_norm.weight"])
         gate = b @ f[f"{blk}.ffn_gate.weight"].T
         gated = gate / (1 + np.exp(-gate)) * (b @ f[f"{blk}.ffn_up.weight"].T)
+        if cut is not None and blk == "blk.0":
+            gated = np.where(np.isnan(cut), gated, cut)
+        layers.append(dict(attn=a, mixed=mixed, mlp=b, gated=gated, stream=x))
         x = x + gated @ f[f"{blk}.ffn_down.weight"].T
-        layers.append(dict(attn=a, mixed=mixed, mlp=b, gated=gated))
-    return layers, norm(x, f["output_norm.weight"])
+    return layers, norm(x, f["output_norm.weight"]), x
 
 
 class Output:
@@ -100,17 +103,26 @@ def check(name, m, shape, measured, seed=1):
     ids = rng.integers(0, m["n_vocab"], shape)
     got, exact = run(path, ids, measured, 2), [forward(f, m, text) for text in ids]
     for layer in range(m["n_layers"]):
-        rows = {i: np.concatenate([text[0][layer][i] for text in exact[:measured]]) for i in INPUTS}
-        for i, x in rows.items():
+        rows = {i: np.concatenate([text[0][layer][i] for text in exact[:measured]]) for i in (*INPUTS, "stream")}
+        for i, x in ((i, rows[i]) for i in INPUTS):
             near(got.take(x.shape[1]), x.mean(axis=0), f"{name} layer {layer} {i} mean")
             near(got.take(x.shape[1], x.shape[1]), x.T @ x / len(x), f"{name} layer {layer} {i} gram")
-        near(got.take(m["n_ff"], m["n_embd"]), rows["gated"].T @ rows["mlp"] / len(x), f"{name} layer {layer} cross")
-    x = np.concatenate([head for _, head in exact[:measured]])
+        weight = 1 / (rows["stream"]**2).sum(axis=1)
+        weight /= weight.sum()
+        for what, exact_of in (("mean", weight @ rows["gated"]), ("square", weight @ rows["gated"]**2),
+                               ("mlp", weight @ rows["mlp"]), ("gram", (rows["mlp"].T * weight) @ rows["mlp"]),
+                               ("cross", (rows["gated"].T * weight) @ rows["mlp"])):
+            near(got.take(*exact_of.shape), exact_of, f"{name} layer {layer} level {what}")
+    x = np.concatenate([text[1] for text in exact[:measured]])
     near(got.take(m["n_embd"]), x.mean(axis=0), f"{name} head mean")
     near(got.take(m["n_embd"], m["n_embd"]), x.T @ x / len(x), f"{name} head gram")
     state = got.take(ids.size, -(-m["n_embd"] // 32) * 32)
-    near(state[:, :m["n_embd"]], np.concatenate([head for _, head in exact]), f"{name} state")
-    assert not state[:, m["n_embd"]:].any() and not len(got.left)
+    near(state[:, :m["n_embd"]], np.concatenate([text[1] for text in exact]), f"{name} state")
+    channels = np.arange(m["n_ff"])
+    cut = np.where(channels % 3 == 0, channels / m["n_ff"], np.nan)
+    branch = got.take(ids.size, -(-m["n_embd"] // 32) * 32)
+    near(branch[:, :m["n_embd"]], np.concatenate([forward(f, m, text, cut)[2] for text in ids]), f"{name} branch")
+    assert not state[:, m["n_embd"]:].any() and not branch[:, m["n_embd"]:].any() and not len(got.left)
 
 
 def test_moments_and_state_are_those_of_numpy():

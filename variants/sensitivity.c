@@ -1,0 +1,282 @@
+#include "variants/sensitivity.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/kernels/kernels.h"
+#include "runtime/pack_format.h"
+#include "variants/progress.h"
+#include "variants/states.h"
+#include "variants/stream.h"
+
+/* Standard errors matter little here, since all cuts are measured on the same tokens. */
+enum { TOKENS = 1024, EVERY = 2, FIRST = 16, ROWS = 256, ROUND_MIB = 320 };
+
+/* One layer cut to one width, on its way through the rest of the model. */
+struct branch {
+    float *x; /* [tokens][E] */
+    uint32_t layer, cut;
+};
+
+/* As many branches as fit into memory, run side by side: the stream passes every layer once. */
+struct round {
+    const struct var_source *src;
+    const struct var_arrangement *order;
+    const struct var_moments_store *moments;
+    struct var_texts texts;
+    struct rt_team *team;
+    struct var_sensitivity *result;
+    struct branch *branches; /* [n] */
+    uint32_t first, n;       /* of all layers' cuts */
+    float *x;                /* the branches' states */
+    float *norm_final;
+    float *rows, *reference_rows;     /* [scored][E] what the head reads */
+    float *logits, *reference_logits; /* [ROWS][n_vocab] */
+    int32_t *next;                    /* [scored] */
+    struct var_score *scores;         /* [ROWS] */
+    uint32_t n_scored;
+};
+
+static size_t state_floats(const struct round *r)
+{
+    return (size_t)r->texts.n * r->texts.length * r->src->model.n_embd_pad;
+}
+
+/* ---- the branches -------------------------------------------------------------------------- */
+
+/* A branch leaves the stream: its layer without the last of its stored channels. */
+static void start_branch(const struct round *r, struct var_stream *stream, struct branch *b,
+                         const struct var_moments *m)
+{
+    const struct var_layer_order *o = &r->order->layers[b->layer];
+    uint32_t kept = r->result->width[b->cut], end = r->src->model.n_ff;
+    const struct var_cut cut = {o->mlp + kept, end > kept ? end - kept : 0, m->level_mean};
+    memcpy(b->x, var_stream_state(stream), state_floats(r) * sizeof *b->x);
+    var_stream_branch(stream, b->x, &cut);
+}
+
+static int pass_layer(const struct round *r, struct var_stream *stream, struct ert_error *err)
+{
+    uint32_t layer = var_stream_position(stream);
+    const struct ert_progress silent = {0};
+    struct var_moments m = {0};
+    int rc = 0;
+    for (uint32_t i = 0; i < r->n && !rc; i++) {
+        struct branch *b = &r->branches[i];
+        if (b->layer < layer)
+            var_stream_branch(stream, b->x, NULL);
+        if (b->layer != layer)
+            continue;
+        if (!m.tokens)
+            rc = r->moments->load(r->moments->ctx, layer, &m, err);
+        if (!rc)
+            start_branch(r, stream, b, &m);
+    }
+    var_moments_release(&m);
+    return rc ? rc : var_stream_layer(stream, NULL, &silent, err);
+}
+
+/* ---- scores -------------------------------------------------------------------------------- */
+
+static bool is_scored(const struct round *r, uint32_t position)
+{
+    return position >= FIRST && position % EVERY == 0 && position + 1 < r->texts.length;
+}
+
+/* The scored rows of a state; normed is whether the final norm is done. */
+static void gather_rows(const struct round *r, const float *x, bool normed, float *rows)
+{
+    const struct rt_model *m = &r->src->model;
+    const struct rt_kernels *kernels = rt_kernels_best();
+    size_t e = m->n_embd_pad;
+    for (size_t t = 0; t < (size_t)r->texts.n * r->texts.length; t++) {
+        if (!is_scored(r, (uint32_t)(t % r->texts.length)))
+            continue;
+        if (normed)
+            memcpy(rows, x + t * e, e * sizeof *rows);
+        else
+            kernels->rmsnorm(x + t * e, r->norm_final, m->n_embd_pad, m->n_embd, m->rms_eps, rows);
+        rows += e;
+    }
+}
+
+static double sum_kld(const struct round *r, uint32_t from, uint32_t n)
+{
+    uint32_t n_vocab = r->src->model.n_vocab;
+    double sum = 0;
+    var_score_rows(r->team, r->logits, r->reference_logits, n_vocab, r->next + from, n, r->scores);
+    for (uint32_t i = 0; i < n; i++)
+        sum += (double)r->scores[i].kld;
+    return sum;
+}
+
+/* Adds to each branch's result the divergence of rows from .. from + n - 1. */
+static int score_rows(const struct round *r, struct var_states *states,
+                      const struct var_reference *logits, uint32_t from, uint32_t n,
+                      struct ert_error *err)
+{
+    states->x = r->reference_rows;
+    int rc = logits->logits(logits->ctx, 0, from, n, r->reference_logits, err);
+    states->x = r->rows;
+    for (uint32_t i = 0; i < r->n && !rc; i++) {
+        const struct branch *b = &r->branches[i];
+        gather_rows(r, b->x, false, r->rows);
+        rc = logits->logits(logits->ctx, 0, from, n, r->logits, err);
+        if (!rc)
+            r->result->kld[b->layer][b->cut] += sum_kld(r, from, n) / r->n_scored;
+    }
+    return rc;
+}
+
+static int score_branches(const struct round *r, struct var_stream *stream, struct ert_error *err)
+{
+    struct var_states states;
+    struct var_reference logits;
+    int rc = var_states_open(&states, r->src, r->team, r->rows, r->n_scored, &logits, err);
+    if (rc)
+        return rc;
+    var_stream_finish(stream, NULL);
+    gather_rows(r, var_stream_state(stream), true, r->reference_rows);
+    for (uint32_t from = 0; from < r->n_scored && !rc; from += ROWS)
+        rc = score_rows(r, &states, &logits, from,
+                        r->n_scored - from < ROWS ? r->n_scored - from : ROWS, err);
+    var_states_release(&states);
+    return rc;
+}
+
+/* ---- a round ------------------------------------------------------------------------------- */
+
+static int run_round(struct round *r, const struct ert_progress *progress, struct ert_error *err)
+{
+    struct var_stream *stream;
+    uint32_t n_layers = r->src->model.n_layers;
+    for (uint32_t i = 0; i < r->n; i++)
+        r->branches[i] = (struct branch){r->x + i * state_floats(r), (r->first + i) / VAR_CUTS,
+                                         (r->first + i) % VAR_CUTS};
+    int rc = var_stream_open(&stream, r->src, r->team, &r->texts, err);
+    while (!rc && var_stream_position(stream) < n_layers) {
+        uint32_t layer = var_stream_position(stream);
+        if (!ert_progress_report(progress, "weighing layers", layer, n_layers + 1))
+            rc = ert_fail(err, ERT_E_CANCELLED, "%s: stopped on request", r->src->path);
+        else
+            rc = pass_layer(r, stream, err);
+    }
+    if (!rc)
+        rc = score_branches(r, stream, err);
+    var_stream_close(stream);
+    return rc;
+}
+
+static uint32_t branches_at_once(const struct round *r)
+{
+    uint32_t all = r->src->model.n_layers * VAR_CUTS;
+    size_t fit = ((size_t)ROUND_MIB << 20) / (state_floats(r) * sizeof *r->x);
+    return fit < 1 ? 1 : fit < all ? (uint32_t)fit : all;
+}
+
+static int allocate(struct round *r, uint32_t n, struct ert_error *err)
+{
+    const struct rt_model *m = &r->src->model;
+    size_t e = m->n_embd_pad, logits = (size_t)ROWS * m->n_vocab;
+    r->branches = calloc(n, sizeof *r->branches);
+    r->x = malloc(n * state_floats(r) * sizeof *r->x);
+    r->norm_final = calloc(e, sizeof *r->norm_final);
+    r->rows = malloc(2 * r->n_scored * e * sizeof *r->rows);
+    r->reference_rows = r->rows ? r->rows + r->n_scored * e : NULL;
+    r->logits = malloc(2 * logits * sizeof *r->logits);
+    r->reference_logits = r->logits ? r->logits + logits : NULL;
+    r->next = calloc(r->n_scored + 1, sizeof *r->next);
+    r->scores = calloc(ROWS, sizeof *r->scores);
+    if (r->branches && r->x && r->norm_final && r->rows && r->logits && r->next && r->scores)
+        return 0;
+    return ert_fail(err, ERT_E_NOMEM, "%s: no memory to weigh its layers", r->src->path);
+}
+
+static void release(struct round *r)
+{
+    free(r->branches);
+    free(r->x);
+    free(r->norm_final);
+    free(r->rows);
+    free(r->logits);
+    free(r->next);
+    free(r->scores);
+}
+
+static uint32_t count_scored(const struct round *r)
+{
+    uint32_t n = 0;
+    for (uint32_t position = 0; position < r->texts.length; position++)
+        n += is_scored(r, position);
+    return n * r->texts.n;
+}
+
+static void list_next(struct round *r)
+{
+    int32_t *next = r->next;
+    for (size_t t = 0; t < (size_t)r->texts.n * r->texts.length; t++)
+        if (is_scored(r, (uint32_t)(t % r->texts.length)))
+            *next++ = r->texts.ids[t + 1];
+}
+
+static int run_rounds(struct round *r, uint32_t at_once, const struct ert_progress *progress,
+                      struct ert_error *err)
+{
+    uint32_t all = r->src->model.n_layers * VAR_CUTS;
+    int rc = 0;
+    for (r->first = 0; r->first < all && !rc; r->first += r->n) {
+        r->n = all - r->first < at_once ? all - r->first : at_once;
+        struct var_part_progress part = {progress, (double)r->first / all, (double)r->n / all,
+                                         NULL};
+        const struct ert_progress mine = var_part_progress(&part);
+        rc = run_round(r, &mine, err);
+    }
+    return rc;
+}
+
+/* Three quarters, one half and one quarter of the channels. */
+static int prepare(struct var_sensitivity *s, const struct rt_model *m, struct ert_error *err)
+{
+    *s = (struct var_sensitivity){.n_layers = m->n_layers};
+    s->kld = calloc(m->n_layers, sizeof *s->kld);
+    if (!s->kld)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for %u layers", m->n_layers);
+    for (uint32_t i = 0; i < VAR_CUTS; i++)
+        s->width[i] = (uint32_t)((uint64_t)m->n_ff * (VAR_CUTS - i) / (VAR_CUTS + 1) / PACK_GROUP *
+                                 PACK_GROUP);
+    return 0;
+}
+
+int var_sensitivity_measure(struct var_sensitivity *s, const struct var_source *src,
+                            const struct var_arrangement *a,
+                            const struct var_moments_store *moments, const struct var_texts *texts,
+                            struct rt_team *team, const struct ert_progress *progress,
+                            struct ert_error *err)
+{
+    struct round r = {.src = src, .order = a, .moments = moments, .team = team, .result = s};
+    uint32_t wanted = (TOKENS + texts->length - 1) / texts->length;
+    r.texts = *texts;
+    r.texts.n = wanted < texts->n_measured ? wanted : texts->n_measured;
+    r.texts.n_measured = 0;
+    r.n_scored = count_scored(&r);
+    int rc = prepare(s, &src->model, err);
+    if (!rc && r.n_scored > 0) { /* else every cut costs the same: nothing */
+        uint32_t at_once = branches_at_once(&r);
+        rc = allocate(&r, at_once, err);
+        if (!rc) {
+            var_tensor_row(&src->norm_final, 0, r.norm_final);
+            list_next(&r);
+            rc = run_rounds(&r, at_once, progress, err);
+        }
+        release(&r);
+    }
+    if (rc)
+        var_sensitivity_release(s);
+    return rc;
+}
+
+void var_sensitivity_release(struct var_sensitivity *s)
+{
+    free(s->kld);
+    *s = (struct var_sensitivity){0};
+}
