@@ -108,6 +108,8 @@ enum ert_unit {
     ERT_UNIT_WATT,    /* 9W, 4500mW        -> watts */
     ERT_UNIT_HERTZ,   /* 1800MHz           -> megahertz */
     ERT_UNIT_VOLT,    /* 3.7V, 3700mV      -> volts */
+    ERT_UNIT_C_PER_W, /* 4.5C/W            -> thermal resistance, degrees per watt */
+    ERT_UNIT_J_PER_C, /* 90J/C             -> heat capacity, joules per degree */
     ERT_N_UNITS
 };
 

@@ -20,6 +20,7 @@ static const struct suffix {
     {"W", ERT_UNIT_WATT, 1},          {"mW", ERT_UNIT_WATT, 1e-3},
     {"MHz", ERT_UNIT_HERTZ, 1},       {"GHz", ERT_UNIT_HERTZ, 1e3},
     {"V", ERT_UNIT_VOLT, 1},          {"mV", ERT_UNIT_VOLT, 1e-3},
+    {"C/W", ERT_UNIT_C_PER_W, 1},     {"J/C", ERT_UNIT_J_PER_C, 1},
 };
 
 static const struct {
@@ -33,6 +34,8 @@ static const struct {
     [ERT_UNIT_WATT] = {"W", "a power such as 9W or 4500mW"},
     [ERT_UNIT_HERTZ] = {"MHz", "a frequency such as 1800MHz"},
     [ERT_UNIT_VOLT] = {"V", "a voltage such as 3.7V or 3700mV"},
+    [ERT_UNIT_C_PER_W] = {"C/W", "a thermal resistance such as 4.5C/W"},
+    [ERT_UNIT_J_PER_C] = {"J/C", "a heat capacity such as 90J/C"},
 };
 
 const char *ert_unit_name(enum ert_unit unit)
