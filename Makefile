@@ -84,12 +84,13 @@ $(BUILD)/edgert: $(call objects,cli) $(foreach r,$(uses_cli),$(call archive,$(r)
 	$(if $(V),,@echo "  link $@")
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_cli) $(LIBS_variants) $(LIBS)
 
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(call archive,runtime) $(call archive,base)
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(foreach r,runtime policies device base,$(call archive,$(r)))
 	$(if $(V),,@echo "  link $@")
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
 
-bench: all $(BUILD)/bench/kernels ## kernels beside the machine's bandwidth, then points and swaps of the model
+bench: all $(BUILD)/bench/kernels $(BUILD)/bench/decide ## kernels beside the machine's bandwidth, decisions, then points and swaps of the model
 	$(BUILD)/bench/kernels
+	$(BUILD)/bench/decide
 	$(BUILD)/edgert bench --switch
 
 tests: $(TESTS) $(DRIVERS) ## build every test program

@@ -1,4 +1,5 @@
 #include "policies/file.h"
+#include "policies/inner.h"
 #include "policies/stl_run.h"
 
 #include <stdlib.h>
@@ -133,6 +134,8 @@ static int compile_missing(struct compile *c)
                        c->entry->missing_default, p->n_states - 1);
     for (size_t i = 0; i < p->n_trips; i++)
         p->sensors[p->trips[i].sensor].missing_state = c->entry->missing_default;
+    if (p->power.on)
+        p->sensors[p->power.sensor].missing_state = c->entry->missing_default;
     for (size_t i = 0; i < c->entry->n_missing; i++) {
         const struct pol_missing *missing = &c->entry->missing[i];
         int index = find_sensor(p, missing->sensor);
@@ -177,6 +180,89 @@ static int compile_trip(struct compile *c, const struct pol_trip_entry *entry)
     trip->sensor = (unsigned)sensor;
     p->n_trips++;
     return 0;
+}
+
+/* ---- power --------------------------------------------------------------------------------- */
+
+static int want_power_sensors(struct compile *c, const struct pol_power_entry *entry)
+{
+    static const char *const loads[POL_ACTORS] = {"load.decode", "load.prefill"};
+    struct pol_power *power = &c->policy->power;
+    int sensor = 0, rc = want_sensor(c, entry->sensor, entry->where, &sensor);
+    power->sensor = (unsigned)sensor;
+    power->draw_sensor = power->ambient_sensor = -1;
+    if (!rc && *entry->draw)
+        rc = want_sensor(c, entry->draw, entry->where, &power->draw_sensor);
+    if (!rc && *entry->ambient)
+        rc = want_sensor(c, entry->ambient, entry->where, &power->ambient_sensor);
+    for (int i = 0; i < POL_ACTORS; i++) {
+        power->load_sensors[i] = -1;
+        if (!rc && power->shared)
+            rc = want_sensor(c, loads[i], entry->where, &power->load_sensors[i]);
+    }
+    return rc;
+}
+
+/* By default all states that generate. */
+static int compile_power_states(struct compile *c, const struct pol_power_entry *entry)
+{
+    struct pol_policy *p = c->policy;
+    struct pol_power *power = &p->power;
+    unsigned last = (unsigned)p->n_states - 1;
+    if (!entry->has_states)
+        power->highest = p->states[last].pause && last > 0 ? last - 1 : last;
+    else if (entry->to_max)
+        power->highest = last;
+    if (!strcmp(c->entry->ladder, "auto")) {
+        power->lowest = power->lowest < last ? power->lowest : last;
+        power->highest = power->highest < last ? power->highest : last;
+    }
+    if (power->lowest > last || power->highest > last)
+        return FAIL_AT(entry->where, c->err, ERT_E_RANGE,
+                       "power asks for state %u, but the ladder '%s' ends at state %u",
+                       power->lowest > last ? power->lowest : power->highest, c->entry->ladder,
+                       last);
+    return 0;
+}
+
+/* Of what was read, what does not fit together. */
+static int check_power(struct compile *c, const struct pol_power_entry *entry)
+{
+    const struct pol_power *power = &c->policy->power;
+    if (power->most_mw == 0)
+        return FAIL_AT(entry->where, c->err, ERT_E_MISSING, "power: no power is known; %s",
+                       "give sustainable:, or points of the ladder a power:");
+    if (power->burst_mw > 0 && power->burst_mw <= power->gains.sustainable_mw)
+        return FAIL_AT(entry->where, c->err, ERT_E_FORMAT,
+                       "power: a burst of %gW is not above the sustainable %gW", power->burst_w,
+                       (double)power->gains.sustainable_mw / 1000);
+    return 0;
+}
+
+static int compile_power(struct compile *c)
+{
+    enum { DEFAULT_SPAN_C = 10, NO_SWITCH_ON_C = -50 };
+    const struct pol_power_entry *entry = &c->entry->power;
+    struct pol_power *power = &c->policy->power;
+    memcpy(power, &entry->power, sizeof *power);
+    if (!power->on)
+        return 0;
+    if (power->governor == POL_PREDICTIVE && !entry->has_plant)
+        return FAIL_AT(entry->where, c->err, ERT_E_MISSING,
+                       "power: governor '%s' needs a plant:", pol_governor_name(power->governor));
+    if (!entry->has_switch_on)
+        power->switch_on_c =
+            power->governor == POL_PREDICTIVE ? NO_SWITCH_ON_C : power->target_c - DEFAULT_SPAN_C;
+    if (power->switch_on_c >= power->target_c)
+        return FAIL_AT(entry->where, c->err, ERT_E_FORMAT,
+                       "power: switch-on %gC is not below the target %gC", power->switch_on_c,
+                       power->target_c);
+    int rc = compile_power_states(c, entry);
+    if (!rc)
+        rc = want_power_sensors(c, entry);
+    if (!rc)
+        pol_power_prepare(c->policy);
+    return rc ? rc : check_power(c, entry);
 }
 
 /* ---- guarantees ---------------------------------------------------------------------------- */
@@ -278,6 +364,8 @@ static int compile_entry(struct compile *c, const struct pol_point *auto_ladder,
         rc = compile_trip(c, &c->entry->trips[i]);
     if (!rc)
         rc = want_discharging(c);
+    if (!rc)
+        rc = compile_power(c);
     if (!rc)
         rc = compile_missing(c);
     for (size_t i = 0; !rc && i < c->entry->n_guarantees; i++)

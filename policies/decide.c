@@ -8,6 +8,7 @@ void pol_state_init(struct pol_state *state, const struct pol_policy *policy)
 {
     memset(state, 0, sizeof *state);
     state->trip = -1;
+    pol_power_init(&state->power, policy);
     for (size_t i = 0; i < policy->n_sensors; i++)
         state->sensors[i].why = DEV_NO_SAMPLE;
 }
@@ -135,17 +136,17 @@ static void update_trip(const struct step *s, size_t i, bool discharging)
 /* The highest request of all active trips and missing sensors. */
 static struct pol_want strongest(const struct pol_policy *policy, const struct pol_state *state)
 {
-    struct pol_want want = {0, -1, -1};
+    struct pol_want want = {0, -1, -1, false};
     for (size_t i = 0; i < policy->n_trips; i++) {
         const struct pol_trip_state *t = &state->trips[i];
         if (t->active && (want.trip < 0 || t->request > want.state))
-            want = (struct pol_want){t->request, (int)i, -1};
+            want = (struct pol_want){t->request, (int)i, -1, false};
     }
     for (size_t i = 0; i < policy->n_sensors; i++) {
         int missing = policy->sensors[i].missing_state;
         if (missing > (int)want.state &&
             pol_is_silent(&policy->sensors[i], &state->sensors[i], state->now_ns))
-            want = (struct pol_want){(unsigned)missing, -1, (int)i};
+            want = (struct pol_want){(unsigned)missing, -1, (int)i, false};
     }
     return want;
 }
@@ -176,6 +177,17 @@ static void take_state(const struct step *s, const struct pol_want *want,
     decision->changed = decision->state != decision->previous;
 }
 
+/* Prompts are not held back by dwell, but by what wants a state besides the power. */
+static void take_power(const struct step *s, unsigned besides, struct pol_decision *decision)
+{
+    const struct pol_power_state *power = &s->state->power;
+    unsigned prefill = power->request[POL_PREFILL];
+    decision->granted_w = power->active ? (double)power->granted_mw / 1000 : 0;
+    decision->prefill_state = decision->state;
+    if (power->active && s->policy->power.shared)
+        decision->prefill_state = prefill > besides ? prefill : besides;
+}
+
 void pol_decide(const struct pol_policy *policy, struct pol_state *state, uint64_t now_ns,
                 const struct dev_reading *raw, struct pol_decision *decision)
 {
@@ -193,11 +205,18 @@ void pol_decide(const struct pol_policy *policy, struct pol_state *state, uint64
     bool discharging = is_discharging(&s);
     for (size_t i = 0; i < policy->n_trips; i++)
         update_trip(&s, i, discharging);
+    pol_power_decide(policy, state);
     struct pol_want want = strongest(policy, state);
+    unsigned besides = want.state;
+    if (state->power.active && state->power.request[POL_DECODE] > besides)
+        want = (struct pol_want){state->power.request[POL_DECODE], -1, -1, true};
     int before = state->trip;
     take_state(&s, &want, decision);
+    take_power(&s, besides, decision);
     decision->release_memory = wants_memory(policy, state);
     pol_give_reason(policy, state, &want, before, decision);
-    if (state->state == want.state)
+    if (state->state == want.state) {
         state->trip = want.trip;
+        state->by_power = want.power;
+    }
 }

@@ -36,6 +36,13 @@ struct pol_missing {
     struct pol_where where;
 };
 
+struct pol_power_entry {
+    struct pol_power power;                                   /* sensors are not set yet */
+    char sensor[DEV_NAME], draw[DEV_NAME], ambient[DEV_NAME]; /* "" = none */
+    bool has_switch_on, has_states, to_max, has_plant;
+    struct pol_where where;
+};
+
 struct pol_entry {
     char name[POL_NAME];
     struct pol_where where;
@@ -45,6 +52,7 @@ struct pol_entry {
     double poll_s, dwell_down_s, dwell_up_s;
     struct pol_trip_entry trips[POL_MAX_TRIPS];
     struct pol_missing missing[POL_MAX_SENSORS];
+    struct pol_power_entry power;
     size_t n_guarantees;
     struct pol_guarantee_entry {
         char text[POL_FORMULA];

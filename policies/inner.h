@@ -30,10 +30,18 @@ double pol_clear_bound(const struct pol_trip *trip);
 bool pol_is_tripped(const struct pol_trip *trip, double v);
 bool pol_is_clear(const struct pol_trip *trip, double v);
 
-/* What a decision weighed: the state wanted, and the trip or the missing sensor that wants it. */
+/* What follows from a policy's powers and settings (power.c). */
+void pol_power_prepare(struct pol_policy *policy);
+void pol_power_init(struct pol_power_state *power, const struct pol_policy *policy);
+/* The readings are judged; says in state->power what power allows. */
+void pol_power_decide(const struct pol_policy *policy, struct pol_state *state);
+
+/* What a decision weighed: the state wanted, and the trip, the missing sensor or the power that
+ * wants it. */
 struct pol_want {
     unsigned state;
     int trip, missing; /* -1 = none */
+    bool power;
 };
 
 /* Says in words why (reason.c). before is the trip that decided the state before this decision. */

@@ -1,7 +1,8 @@
 /* Inside policies/: how a YAML text becomes a struct pol_file. load.c reads the file,
  * load_sensors.c, load_ladders.c and load_policies.c the entries of its three mappings,
- * load_trips.c the trips of a policy, load_match.c which machine a file is for. Each reader returns
- * 0, or fails with the place of the node.
+ * load_trips.c, load_power.c and load_guarantees.c the trips, the power and the guarantees of a
+ * policy, load_match.c which machine a file is for. Each reader returns 0, or fails with the place
+ * of the node.
  */
 #ifndef POL_LOAD_H
 #define POL_LOAD_H
@@ -48,8 +49,16 @@ int pol_read_policy(struct load *l, const yaml_node_t *key, const yaml_node_t *v
 /* match: of a file of devices.d; *matches if one of its alternatives fits the machine. */
 int pol_read_match(struct load *l, const yaml_node_t *node, const struct pol_identity *machine,
                    bool *matches);
-/* The trips: and guarantees: of a policy. */
+/* "3", "1..3" or "4..max" (to_max: highest is not set). */
+int pol_read_states(struct load *l, const yaml_node_t *node, unsigned *lowest, unsigned *highest,
+                    bool *to_max);
+/* The name of a governor of that kind. */
+int pol_read_governor(struct load *l, const yaml_node_t *node, enum pol_governor_kind kind,
+                      enum pol_governor *governor);
+
+/* The trips:, guarantees: and power: of a policy. */
 int pol_read_trips(struct load *l, const yaml_node_t *node, struct pol_entry *policy);
+int pol_read_power(struct load *l, const yaml_node_t *node, struct pol_entry *policy);
 int pol_read_guarantees(struct load *l, const yaml_node_t *node, struct pol_entry *policy);
 
 #endif

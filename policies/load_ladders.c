@@ -34,10 +34,24 @@ static int read_point_name(struct load *l, const yaml_node_t *node, const char *
 static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol_point *p)
 {
     static const struct yaml_key keys[] = {
-        {"point", true, false},    {"threads", false, false}, {"tokens-per-second", false, false},
-        {"prefill", false, false}, {"name", false, false},
+        {"point", true, false},
+        {"threads", false, false},
+        {"tokens-per-second", false, false},
+        {"prefill", false, false},
+        {"name", false, false},
+        {"power", false, false},
+        {"prefill-power", false, false},
     };
-    enum { POINT, THREADS, PACE, PREFILL, NAME, N = sizeof keys / sizeof *keys };
+    enum {
+        POINT,
+        THREADS,
+        PACE,
+        PREFILL,
+        NAME,
+        POWER,
+        PREFILL_POWER,
+        N = sizeof keys / sizeof *keys
+    };
     const yaml_node_t *values[N];
     long threads = 0;
     int rc = yaml_read_keys(&l->tree, node, "point", keys, N, values);
@@ -50,6 +64,12 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
                                 1e6, &p->tokens_per_second);
     if (!rc && values[PREFILL])
         rc = read_point_name(l, values[PREFILL], "prefill", p->prefill);
+    if (!rc && values[POWER])
+        rc = yaml_read_quantity(&l->tree, values[POWER], "power", ERT_UNIT_WATT, 0.001, 2000,
+                                &p->power_w);
+    if (!rc && values[PREFILL_POWER])
+        rc = yaml_read_quantity(&l->tree, values[PREFILL_POWER], "prefill-power", ERT_UNIT_WATT,
+                                0.001, 2000, &p->prefill_power_w);
     p->threads = (unsigned)threads;
     if (!rc && values[NAME])
         rc = pol_read_name(l, values[NAME], "name", p->name);

@@ -88,13 +88,13 @@ static int read_ladder_name(struct load *l, const yaml_node_t *node, struct pol_
 
 /* The keys of a policy and who reads each; in the order of keys. */
 static const struct yaml_key policy_keys[] = {
-    {"aliases", false, false},    {"ladder", true, false},    {"poll", false, false},
-    {"trips", false, false},      {"dwell", false, false},    {"on-missing", false, false},
-    {"guarantees", false, false}, {"failsafe", false, false}, {"power", false, true},
+    {"aliases", false, false},    {"ladder", true, false},      {"poll", false, false},
+    {"trips", false, false},      {"power", false, false},      {"dwell", false, false},
+    {"on-missing", false, false}, {"guarantees", false, false}, {"failsafe", false, false},
 };
 enum { N_POLICY_KEYS = sizeof policy_keys / sizeof *policy_keys };
 static int (*const policy_readers[])(struct load *, const yaml_node_t *, struct pol_entry *) = {
-    read_aliases, read_ladder_name, read_poll,           pol_read_trips,
+    read_aliases, read_ladder_name, read_poll,           pol_read_trips, pol_read_power,
     read_dwell,   read_on_missing,  pol_read_guarantees, read_failsafe,
 };
 

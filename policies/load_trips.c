@@ -2,19 +2,22 @@
 
 #include <string.h>
 
-static const char *const governor_names[POL_N_GOVERNORS] = {
-#define G(id, name, what) name,
+static const struct {
+    const char *name;
+    enum pol_governor_kind kind;
+} governors[POL_N_GOVERNORS] = {
+#define G(id, name, kind, what) {name, POL_##kind},
 #include "policies/governors.def"
 #undef G
 };
 
 const char *pol_governor_name(enum pol_governor g)
 {
-    return governor_names[g];
+    return governors[g].name;
 }
 
-/* "3", "1..3" or "4..max". */
-static int read_states(struct load *l, const yaml_node_t *node, struct pol_trip_entry *entry)
+int pol_read_states(struct load *l, const yaml_node_t *node, unsigned *lowest, unsigned *highest,
+                    bool *to_max)
 {
     char text[32], *dots;
     long low, high;
@@ -24,34 +27,42 @@ static int read_states(struct load *l, const yaml_node_t *node, struct pol_trip_
     if ((dots = strstr(text, "..")))
         *dots = '\0';
     const char *end = dots ? dots + 2 : text;
-    entry->to_max = !strcmp(end, "max");
+    *to_max = !strcmp(end, "max");
     bool bad = ert_parse_int(text, 0, POL_MAX_STATES - 1, &low, NULL) ||
-               (!entry->to_max && ert_parse_int(end, 0, POL_MAX_STATES - 1, &high, NULL));
-    if (bad || (!entry->to_max && high < low))
+               (!*to_max && ert_parse_int(end, 0, POL_MAX_STATES - 1, &high, NULL));
+    if (bad || (!*to_max && high < low))
         return yaml_fail(&l->tree, node, ERT_E_FORMAT,
                          "states: expected a state such as 3, or a range such as 1..3 or 4..max");
-    entry->trip.lowest = (unsigned)low;
-    entry->trip.highest = entry->to_max ? 0 : (unsigned)high;
+    *lowest = (unsigned)low;
+    *highest = *to_max ? 0 : (unsigned)high;
     return 0;
 }
 
-static int read_governor(struct load *l, const yaml_node_t *node, enum pol_governor *governor)
+int pol_read_governor(struct load *l, const yaml_node_t *node, enum pol_governor_kind kind,
+                      enum pol_governor *governor)
 {
     char text[64];
+    const char *names[POL_N_GOVERNORS];
+    size_t n = 0;
     int rc = yaml_read_text(&l->tree, node, "governor", text, sizeof text);
+    for (int g = 0; !rc && g < POL_N_GOVERNORS; g++) {
+        if (governors[g].kind == kind)
+            names[n++] = governors[g].name;
+        if (strcmp(governors[g].name, text) != 0)
+            continue;
+        *governor = (enum pol_governor)g;
+        if (governors[g].kind == kind)
+            return 0;
+        return yaml_fail(&l->tree, node, ERT_E_FORMAT,
+                         kind == POL_TRIP ? "governor '%s' belongs into power:, not into a trip"
+                                          : "governor '%s' belongs into a trip, not into power:",
+                         text);
+    }
     if (rc)
         return rc;
-    for (int g = 0; g < POL_N_GOVERNORS; g++)
-        if (!strcmp(governor_names[g], text)) {
-            *governor = (enum pol_governor)g;
-            return 0;
-        }
-    if (!strcmp(text, "power_allocator"))
-        return yaml_fail(&l->tree, node, ERT_E_UNSUPPORTED,
-                         "governor 'power_allocator' is not supported yet; use step_wise");
-    const char *near = ert_nearest_name(text, governor_names, POL_N_GOVERNORS);
+    const char *near = ert_nearest_name(text, names, n);
     return yaml_fail(&l->tree, node, ERT_E_FORMAT, "unknown governor '%s', did you mean '%s'?",
-                     text, near ? near : governor_names[0]);
+                     text, near ? near : names[0]);
 }
 
 static int read_when(struct load *l, const yaml_node_t *node, bool *when_discharging)
@@ -111,9 +122,9 @@ static int read_trip(struct load *l, const yaml_node_t *node, struct pol_entry *
     if (!rc && values[WHEN])
         rc = read_when(l, values[WHEN], &trip->when_discharging);
     if (!rc && values[GOVERNOR])
-        rc = read_governor(l, values[GOVERNOR], &trip->governor);
+        rc = pol_read_governor(l, values[GOVERNOR], POL_TRIP, &trip->governor);
     if (!rc)
-        rc = read_states(l, values[STATES], entry);
+        rc = pol_read_states(l, values[STATES], &trip->lowest, &trip->highest, &entry->to_max);
     for (size_t i = 0; !rc && i < policy->n_trips; i++)
         if (!strcmp(policy->trips[i].trip.name, trip->name))
             rc = yaml_fail(&l->tree, node, ERT_E_FORMAT, "policy '%s' has two trips named '%s'",

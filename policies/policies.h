@@ -5,6 +5,8 @@
 #define POL_POLICIES_H
 
 #include "device/device.h"
+#include "device/plant.h"
+#include "policies/pid.h"
 
 enum {
     POL_NAME = 48,
@@ -16,6 +18,7 @@ enum {
     POL_REASON = 160,
     POL_MAX_GUARANTEES = 16,
     POL_FORMULA = 256,
+    POL_LOOKS_AHEAD = 8,
 };
 
 /* A rung of a ladder as the file has it; engine/ resolves it against a pack. */
@@ -25,6 +28,7 @@ struct pol_point {
     char prefill[POL_NAME];   /* variant for prefill, "" = the point's own */
     unsigned threads;         /* 0 = all */
     double tokens_per_second; /* 0 = unpaced */
+    double power_w, prefill_power_w; /* while generating, while reading a prompt; 0 = not known */
     bool pause;
 };
 
@@ -51,12 +55,16 @@ struct pol_sensor {
 };
 
 enum pol_governor {
-#define G(id, name, what) POL_##id,
+#define G(id, name, kind, what) POL_##id,
 #include "policies/governors.def"
 #undef G
     POL_N_GOVERNORS
 };
 const char *pol_governor_name(enum pol_governor g);
+enum pol_governor_kind { POL_TRIP, POL_POWER };
+
+/* Those who share the power. */
+enum { POL_DECODE, POL_PREFILL, POL_ACTORS };
 
 struct pol_trip {
     char name[POL_NAME];
@@ -69,6 +77,34 @@ struct pol_trip {
     unsigned lowest, highest; /* range of states it may request */
 };
 
+/* `power:`, a budget of power for a target temperature, and a bucket of energy above it. 0 = the
+ * file does not say, where 0 would mean nothing. */
+struct pol_power {
+    bool on;
+    enum pol_governor governor;
+    unsigned sensor;
+    double target_c, switch_on_c; /* below switch_on all power is free, but for the burst's limit */
+    double sustainable_w, burst_w, burst_s;
+    double k_po, k_pu, k_i, k_d; /* W per C, as the kernel's; below 0: estimated */
+    double integral_cutoff_c;
+    unsigned lowest, highest; /* range of states it may request */
+    int draw_sensor;          /* what is spent, as measured; -1 = by the table below */
+    bool shared;              /* the budget is split by need and weight[] */
+    double weight[POL_ACTORS];
+    int load_sensors[POL_ACTORS]; /* share of time that each is at work; -1 = all of it */
+    double horizon_s;             /* of `predictive`, with what heats up */
+    struct dev_thermal plant;
+    bool at_case; /* the sensor sits on the case, else on the chip */
+    double ambient_c;
+    int ambient_sensor; /* takes the place of ambient_c while it has a value; -1 = none */
+
+    /* What follows from the above and the ladder (pol_set_powers does it again). */
+    struct pol_pid_gains gains;
+    int64_t burst_mw, most_mw, bucket_nj;
+    int64_t state_mw[POL_ACTORS][POL_MAX_STATES];
+    struct dev_thermal_step ahead[POL_LOOKS_AHEAD]; /* to equal parts of the horizon */
+};
+
 /* Immutable once loaded; flat, so that it may be copied and compared. */
 struct pol_policy {
     char name[POL_NAME];
@@ -77,6 +113,7 @@ struct pol_policy {
     struct pol_point states[POL_MAX_STATES]; /* the ladder, 0 = best */
     struct pol_sensor sensors[POL_MAX_SENSORS];
     struct pol_trip trips[POL_MAX_TRIPS];
+    struct pol_power power;
     int discharging_sensor; /* index of battery.discharging, -1 = no trip asks for it */
     int power_sensor;  /* index of battery.power, whose sign tells when the former has no value */
     unsigned failsafe; /* state */
@@ -128,6 +165,12 @@ int pol_compile_sensor(const struct pol_file *file, const char *name, struct pol
  * (n_auto of them, best first; 0 = refused with what to do). Unknown names list the known ones. */
 int pol_compile(const struct pol_file *file, const char *name, const struct pol_point *auto_ladder,
                 size_t n_auto, struct pol_policy *policy, struct ert_error *err);
+
+/* Powers of the states as this device was measured: decode_w[state] and prefill_w[state], 0 = not
+ * known, where the file says none (prefill_w may be NULL). What is not known after that is
+ * estimated from the bytes that the points read. Without `power:` it changes nothing but the
+ * points. */
+void pol_set_powers(struct pol_policy *policy, const double *decode_w, const double *prefill_w);
 /* The compiled policy as YAML text a person can read and load again; *text is the caller's to free.
  */
 int pol_show(const struct pol_policy *policy, char **text, struct ert_error *err);
@@ -140,6 +183,7 @@ struct pol_state {
     uint64_t changed_ns; /* when it last changed */
     bool has_changed;    /* dwell counts from changed_ns only once this is set */
     int trip;            /* the trip that decided the current state, -1 = none */
+    bool by_power;       /* power decided it */
     uint64_t now_ns;     /* time of the last decision */
     uint64_t decisions;
     struct pol_trip_state {
@@ -148,6 +192,16 @@ struct pol_state {
         uint64_t since_ns; /* start of held */
         unsigned request;  /* state it asks for while active */
     } trips[POL_MAX_TRIPS];
+    struct pol_power_state {
+        bool active;         /* less than all power may be spent */
+        bool limited;        /* by a spent bucket, not by the temperature */
+        bool stepped, spent; /* has made a step; the bucket is below half after it ran out */
+        unsigned request[POL_ACTORS]; /* states asked for while active */
+        struct pol_pid pid;
+        int64_t granted_mw, bucket_nj;
+        uint64_t step_ns, spend_ns; /* of the last step, and of the last look at what was spent */
+        struct dev_heat heat; /* of `predictive`: what the plant's nodes are thought to have */
+    } power;
     struct pol_sensor_state {
         struct dev_reading last; /* last valid reading */
         double last_raw;         /* for the stuck test */
@@ -166,6 +220,8 @@ struct pol_decision {
     unsigned state, previous;
     bool changed;
     int trip;                /* index of the trip that decided, -1 = none */
+    unsigned prefill_state;  /* for reading prompts, where the power is shared; else as state */
+    double granted_w;        /* that power: allows to spend, 0 = it does not limit */
     bool release_memory;     /* a memory trip is active: the L planes may be dropped */
     char reason[POL_REASON]; /* in words: "temp.cpu 71.2C above 70C (warm)" */
 };

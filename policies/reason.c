@@ -80,11 +80,31 @@ static void say_cleared(struct words *w, const struct pol_policy *policy,
     }
 }
 
+/* "temp.skin 41.8C for a target of 42C: 4.6W allowed" */
+static void say_power(struct words *w, const struct pol_policy *policy,
+                      const struct pol_state *state)
+{
+    const struct pol_power *power = &policy->power;
+    double granted_w = (double)state->power.granted_mw / 1000;
+    if (state->power.limited) {
+        say(w, "%s: ", state->power.spent ? "burst spent" : "burst");
+    } else {
+        say_reading(w, &policy->sensors[power->sensor], state->sensors[power->sensor].last.value);
+        say(w, " for a target of ");
+        say_value(w, power->target_c, ERT_UNIT_CELSIUS);
+        say(w, ": ");
+    }
+    say_value(w, granted_w, ERT_UNIT_WATT);
+    say(w, " allowed");
+}
+
 static void say_wanted(struct words *w, const struct pol_policy *policy,
                        const struct pol_state *state, const struct pol_want *want)
 {
     if (want->trip >= 0)
         say_tripped(w, policy, state, want->trip);
+    else if (want->power)
+        say_power(w, policy, state);
     else if (want->missing >= 0)
         say_missing(w, policy, state, want->missing);
     else
@@ -103,6 +123,8 @@ void pol_give_reason(const struct pol_policy *policy, const struct pol_state *st
     } else if (before >= 0) {
         decision->trip = before;
         say_cleared(&w, policy, state, before);
+    } else if (state->by_power) {
+        say_power(&w, policy, state);
     } else {
         say(&w, "missing readings are back");
     }

@@ -106,6 +106,14 @@ static void show_point(FILE *f, const struct pol_point *p)
         fputs(", prefill: ", f);
         show_text(f, p->prefill);
     }
+    if (p->power_w > 0) {
+        fputs(", power: ", f);
+        show_quantity(f, p->power_w, ERT_UNIT_WATT);
+    }
+    if (p->prefill_power_w > 0) {
+        fputs(", prefill-power: ", f);
+        show_quantity(f, p->prefill_power_w, ERT_UNIT_WATT);
+    }
     fputs(", name: ", f);
     show_text(f, p->name);
     fputs("}\n", f);
@@ -129,6 +137,87 @@ static void show_trip(FILE *f, const struct pol_policy *policy, const struct pol
     fprintf(f, "%s, governor: %s, states: %u..%u}\n",
             trip->when_discharging ? ", when: discharging" : "", pol_governor_name(trip->governor),
             trip->lowest, trip->highest);
+}
+
+static void show_key(FILE *f, const char *key, double value, enum ert_unit unit)
+{
+    fprintf(f, "      %s: ", key);
+    show_quantity(f, value, unit);
+    fputc('\n', f);
+}
+
+static void show_sensor_key(FILE *f, const struct pol_policy *policy, const char *key, int sensor)
+{
+    if (sensor < 0)
+        return;
+    fprintf(f, "      %s: ", key);
+    show_text(f, policy->sensors[sensor].name);
+    fputc('\n', f);
+}
+
+static void show_gains(FILE *f, const struct pol_power *power)
+{
+    const struct {
+        const char *name;
+        double gain;
+    } gains[] = {
+        {"k_po", power->k_po}, {"k_pu", power->k_pu}, {"k_i", power->k_i}, {"k_d", power->k_d}};
+    for (size_t i = 0; i < sizeof gains / sizeof *gains; i++)
+        if (gains[i].gain >= 0)
+            show_key(f, gains[i].name, gains[i].gain, ERT_UNIT_WATT);
+    show_key(f, "integral_cutoff", power->integral_cutoff_c, ERT_UNIT_CELSIUS);
+}
+
+static void show_plant(FILE *f, const struct pol_policy *policy)
+{
+    const struct pol_power *power = &policy->power;
+    const struct dev_thermal *plant = &power->plant;
+    const double nodes[2][2] = {{plant->r_chip, plant->c_chip}, {plant->r_case, plant->c_case}};
+    fputs("      plant:\n", f);
+    for (int i = 0; i < 2; i++) {
+        fprintf(f, "        %s: [", i ? "case" : "chip");
+        show_quantity(f, nodes[i][0], ERT_UNIT_C_PER_W);
+        fputs(", ", f);
+        show_quantity(f, nodes[i][1], ERT_UNIT_J_PER_C);
+        fputs("]\n", f);
+    }
+    fprintf(f, "        sensor-at: %s\n", power->at_case ? "case" : "chip");
+    fputs("  ", f);
+    show_key(f, "ambient", power->ambient_c, ERT_UNIT_CELSIUS);
+    if (power->ambient_sensor >= 0) {
+        fputs("  ", f);
+        show_sensor_key(f, policy, "ambient-sensor", power->ambient_sensor);
+    }
+}
+
+/* What the file said and the defaults; what follows from the ladder follows again. */
+static void show_power(FILE *f, const struct pol_policy *policy)
+{
+    const struct pol_power *power = &policy->power;
+    if (!power->on)
+        return;
+    fprintf(f, "    power:\n      governor: %s\n", pol_governor_name(power->governor));
+    show_sensor_key(f, policy, "sensor", (int)power->sensor);
+    show_key(f, "target", power->target_c, ERT_UNIT_CELSIUS);
+    show_key(f, "switch-on", power->switch_on_c, ERT_UNIT_CELSIUS);
+    if (power->sustainable_w > 0)
+        show_key(f, "sustainable", power->sustainable_w, ERT_UNIT_WATT);
+    if (power->burst_w > 0) {
+        fputs("      burst: ", f);
+        show_quantity(f, power->burst_w, ERT_UNIT_WATT);
+        fputs(" for ", f);
+        show_quantity(f, power->burst_s, ERT_UNIT_SECOND);
+        fputc('\n', f);
+    }
+    show_sensor_key(f, policy, "draw", power->draw_sensor);
+    fprintf(f, "      states: %u..%u\n", power->lowest, power->highest);
+    show_gains(f, power);
+    if (power->shared)
+        fprintf(f, "      share: {decode: %.17g, prefill: %.17g}\n", power->weight[POL_DECODE],
+                power->weight[POL_PREFILL]);
+    show_key(f, "horizon", power->horizon_s, ERT_UNIT_SECOND);
+    if (power->plant.r_chip > 0)
+        show_plant(f, policy);
 }
 
 static void show_missing(FILE *f, const struct pol_policy *policy)
@@ -167,6 +256,7 @@ static void show_policy(FILE *f, const struct pol_policy *policy)
     fputc('\n', f);
     for (size_t i = 0; i < policy->n_trips; i++)
         show_trip(f, policy, &policy->trips[i]);
+    show_power(f, policy);
     fputs("    dwell: {down: ", f);
     show_quantity(f, policy->dwell_down_s, ERT_UNIT_SECOND);
     fputs(", up: ", f);

@@ -242,7 +242,7 @@ static unsigned build_top(struct builder *b, unsigned index)
 int stl_run_create(struct stl_run **run, const struct stl_formula *formula, double poll_s,
                    bool truth, struct ert_error *err)
 {
-    size_t bytes = 0;
+    size_t bytes = sizeof **run;
     *run = NULL;
     int rc = stl_run_size(formula, poll_s, &bytes, err);
     if (rc)

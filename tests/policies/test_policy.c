@@ -7,6 +7,7 @@
 #define LADDER                                                                                     \
     "ladders: {l: [w8a8, w4a16, {point: w4a16, threads: 1, tokens-per-second: 6}, pause]}\n"
 #define POLICY(rest) "edgert: 1\n" LADDER "policies:\n  p:\n    ladder: l\n" rest
+#define POWER(rest)  POLICY("    power: {sensor: temp.skin, target: 42C, " rest "}\n")
 #define TRIP(rest)   POLICY("    trips:\n      - {name: hot, sensor: temp.cpu, " rest "}\n")
 
 static struct pol_policy compiled(const char *text, const char *name)
@@ -140,8 +141,39 @@ static void test_refuses_with_place_and_remedy(void **state)
         {"edgert: 1\npolicies: {p: {ladder: x}}\n", ERT_E_MISSING, "policy 'p': no ladder 'x'"},
         {POLICY("    poll: 500\n"), ERT_E_FORMAT, "t.yaml:6:11: poll: '500' has no unit"},
         {POLICY("    poll: 1ms\n"), ERT_E_RANGE, "expected 0.01s to 3600s"},
-        {POLICY("    power: {target: 42C}\n"), ERT_E_UNSUPPORTED,
-         "t.yaml:6:5: p: 'power' is not supported yet"},
+        {POLICY("    power: {target: 42C}\n"), ERT_E_FORMAT,
+         "t.yaml:6:12: power: 'governor:' is missing"},
+        {POWER("governor: step_wise"), ERT_E_FORMAT,
+         "governor 'step_wise' belongs into a trip, not into power:"},
+        {POWER("governor: predictiv"), ERT_E_FORMAT, "did you mean 'predictive'?"},
+        {POWER("governor: predictive, sustainable: 3W"), ERT_E_MISSING,
+         "t.yaml:6:12: power: governor 'predictive' needs a plant:"},
+        {POWER("governor: power_allocator"), ERT_E_MISSING,
+         "no power is known; give sustainable:, or points of the ladder a power:"},
+        {POWER("governor: power_allocator, sustainable: 3"), ERT_E_FORMAT, "'3' has no unit"},
+        {POWER("governor: power_allocator, sustainable: 3W, burst: 9W"), ERT_E_FORMAT,
+         "burst: '9W', expected a power and how long, such as 9W for 30s"},
+        {POWER("governor: power_allocator, sustainable: 3W, burst: 9W for 30"), ERT_E_FORMAT,
+         "burst: '30' has no unit"},
+        {POWER("governor: power_allocator, sustainable: 3W, burst: 3W for 30s"), ERT_E_FORMAT,
+         "power: a burst of 3W is not above the sustainable 3W"},
+        {POWER("governor: power_allocator, sustainable: 3W, switch-on: 42C"), ERT_E_FORMAT,
+         "power: switch-on 42C is not below the target 42C"},
+        {POWER("governor: power_allocator, sustainable: 3W, states: 2..4"), ERT_E_RANGE,
+         "power asks for state 4, but the ladder 'l' ends at state 3"},
+        {POWER("governor: power_allocator, sustainable: 3W, draw: temp.cpu"), ERT_E_FORMAT,
+         "draw: 'temp.cpu' is in C, expected a sensor in W"},
+        {POWER("governor: power_allocator, sustainable: 3W, share: {decode: 1}"), ERT_E_FORMAT,
+         "'prefill:' is missing"},
+        {POWER("governor: predictive, sustainable: 3W, plant: {chip: [4C/W, 6J/C], case: [7C/W], "
+               "sensor-at: case, ambient: 25C}"),
+         ERT_E_FORMAT, "case: expected its resistance and its capacity, such as [4C/W, 6J/C]"},
+        {POWER("governor: predictive, sustainable: 3W, plant: {chip: [4C/W, 6], case: [7C/W, "
+               "90J/C], sensor-at: case, ambient: 25C}"),
+         ERT_E_FORMAT, "chip: '6' has no unit, expected a heat capacity such as 90J/C"},
+        {POWER("governor: predictive, sustainable: 3W, plant: {chip: [4C/W, 6J/C], case: [7C/W, "
+               "90J/C], sensor-at: skin, ambient: 25C}"),
+         ERT_E_FORMAT, "sensor-at: 'skin', expected chip or case"},
         {POLICY("    guarantees: always\n"), ERT_E_FORMAT, "guarantees: expected a list [a, b]"},
         {POLICY("    guarantees:\n    - always (temp.cpu < 95)\n"), ERT_E_FORMAT,
          "t.yaml:7:26: '95' has no unit, expected a temperature"},
@@ -170,8 +202,8 @@ static void test_refuses_with_place_and_remedy(void **state)
         {TRIP("above: 70C"), ERT_E_FORMAT, "'states:' is missing"},
         {TRIP("above: 70C, states: 1, governor: bangbang"), ERT_E_FORMAT,
          "did you mean 'bang_bang'?"},
-        {TRIP("above: 70C, states: 1, governor: power_allocator"), ERT_E_UNSUPPORTED,
-         "not supported yet"},
+        {TRIP("above: 70C, states: 1, governor: power_allocator"), ERT_E_FORMAT,
+         "governor 'power_allocator' belongs into power:, not into a trip"},
         {TRIP("above: 70C, states: 1, when: charging"), ERT_E_FORMAT, "expected 'discharging'"},
         {TRIP("above: 70C, states: 1, \"na\\nme\": 1"), ERT_E_FORMAT, "expected printable text"},
         {"edgert: 1\n" LADDER "policies: {p: {ladder: l, aliases: [q]}, q: {ladder: l}}\n",

@@ -67,8 +67,8 @@ static int decide(const char *path, const char *name)
             parse_reading(&policy, raw, sensor, value, time);
         }
         pol_decide(&policy, &state, now, raw, &decision);
-        printf("%u %d %d %s\n", decision.state, decision.changed, decision.release_memory,
-               decision.reason);
+        printf("%u %d %d %u %s\n", decision.state, decision.changed, decision.release_memory,
+               decision.prefill_state, decision.reason);
     }
     free(line);
     return 0;

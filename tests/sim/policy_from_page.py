@@ -11,6 +11,8 @@ from fractions import Fraction
 
 import yaml
 
+from power_from_page import Power
+
 SECOND = 10**9
 TIME = {"ms": SECOND // 1000, "s": SECOND, "min": 60 * SECOND, "h": 3600 * SECOND}
 SCALES = {
@@ -45,6 +47,7 @@ SIGNALS = {
     "psi.": SHARE,
     "cpu.load": SHARE,
     "cpu.load.others": SHARE,
+    "load.": SHARE,
     "cpu.frequency": Signal("MHz", 1, 20000),
     "power.": Signal("W", 0, 2000),
 }
@@ -216,9 +219,15 @@ class Policy:
         self.down, self.up = duration(dwell.get("down", "0s")), duration(dwell.get("up", "10s"))
         on_missing = dict(entry.get("on-missing", {}))
         default = on_missing.pop("default", "ignore")
-        on_missing = {**{t.sensor: default for t in self.trips}, **on_missing}
+        watched = [t.sensor for t in self.trips] + ([entry["power"]["sensor"]] if "power" in entry else [])
+        on_missing = {**dict.fromkeys(watched, default), **on_missing}
         self.on_missing = {s: int(what.split()[1]) for s, what in on_missing.items() if what != "ignore"}
-        names = {t.sensor for t in self.trips} | set(self.on_missing)
+        self.power = None
+        if "power" in entry:
+            scale = lambda unit: lambda text: quantity(text, SCALES[unit])
+            self.power = Power(entry["power"], document["ladders"][entry["ladder"]], self.poll,
+                               (scale("C"), scale("W"), duration, lambda text: float(re.match(r"-?[0-9.]+", str(text))[0])))
+        names = {t.sensor for t in self.trips} | set(self.on_missing) | (self.power.sensors() if self.power else set())
         if any(t.when_discharging for t in self.trips):
             names |= {"battery.discharging", "battery.power"}
         settings = document.get("sensors", {})
@@ -226,7 +235,7 @@ class Policy:
         for name in sorted(names):
             self.add_sensor(name, settings)
         self.now = 0
-        self.state = 0
+        self.state = self.prefill = 0
         self.changed_at = None
 
     def add_sensor(self, name, settings):
@@ -249,10 +258,16 @@ class Policy:
                 trip.release()
             elif sensor.has_reading:
                 trip.update(now, sensor, self.passed(self.down), self.passed(self.up))
-        target = max([t.request for t in self.trips if t.request is not None]
+        if self.power:
+            self.power.decide(now, self.sensors, self.state)
+        target = max([self.power.wants()] if self.power else [0])
+        besides = max([t.request for t in self.trips if t.request is not None]
                      + [s for n, s in self.on_missing.items() if self.sensors[n].silent] + [0])
+        target = max(target, besides)
         if target != self.state and self.passed(self.down if target > self.state else self.up):
             self.state, self.changed_at = target, now
+        sharing = self.power and self.power.share and self.power.granted < self.power.most
+        self.prefill = max(besides, self.power.wants("prefill")) if sharing else self.state
         memory = any(t.request is not None and t.sensor.startswith(("memory.", "psi.memory.")) for t in self.trips)
         return self.state, memory
 

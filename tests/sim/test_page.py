@@ -22,7 +22,7 @@ SPANS = {"temp.cpu": (30, 100), "temp.battery": (20, 50), "temp.skin": (25, 50),
          "temp.ssd": (30, 80), "power.package": (2, 60), "battery.charge": (1, 99), "battery.power": (-8, 12),
          "battery.voltage": (3, 9), "memory.available": (100, 1200), "psi.memory.some": (1, 40),
          "cpu.load.others": (1, 99), "cpu.frequency": (400, 420)}
-CONDITIONS = {"battery.discharging": (0, 1), "battery.power": (-8, 12)}
+CONDITIONS = {"battery.discharging": (0, 1), "battery.power": (-8, 12), "load.decode": (0, 100), "load.prefill": (0, 100)}
 REASONS = ["NO_SOURCE", "NO_SAMPLE", "STALE", "READ_FAILED", "SOURCE_GONE"]
 
 
@@ -68,7 +68,7 @@ def add_blends(r, settings):
 def random_policy(r):
     states = r.randint(2, 8)
     trips = [random_trip(r, i, states) for i in range(r.randint(1, 5))]
-    used = sorted({t["sensor"] for t in trips} | set(CONDITIONS))
+    used = sorted({t["sensor"] for t in trips} | {"battery.discharging", "battery.power"})
     settings = {}
     for name in used:
         entry = {"sources": ["thermal:cpu-thermal"]}
@@ -88,7 +88,40 @@ def random_policy(r):
         policy["dwell"] = {way: f"{r.choice([0, 500, 1000, 1250, 4000])}ms" for way in ("down", "up")
                            if r.random() < 0.8}
     ladder = [{"point": "w4a16", "tokens-per-second": n} for n in range(100, 100 - states, -1)]
+    if r.random() < 0.5:
+        policy["power"] = random_power(r, states)
+        for point, power in zip(ladder, sorted((r.randint(100, 9000) for _ in ladder), reverse=True)):
+            point.update({"power": f"{power}mW", "prefill-power": f"{r.randint(100, 9000)}mW"})
     return yaml.safe_dump({"edgert": 1, "sensors": settings, "ladders": {"l": ladder}, "policies": {"p": policy}})
+
+
+def random_power(r, states):
+    first = r.choice([0, 0, r.randrange(states)])
+    power = {"governor": r.choice(["power_allocator", "power_allocator", "predictive"]), "sensor": r.choice(["temp.skin", "temp.cpu"]),
+             "target": f"{r.randint(36, 60)}C", "states": r.choice([f"{first}..max", f"{first}..{r.randint(first, states - 1)}"])}
+    if r.random() < 0.6:
+        power["sustainable"] = f"{r.randint(500, 6000)}mW"
+    if r.random() < 0.3:
+        power["switch-on"] = f"{r.randint(20, 35)}C"
+    if r.random() < 0.4:
+        power["burst"] = f"{r.randint(7, 14)}W for {r.choice([2, 10, 30])}s"
+    if r.random() < 0.3:
+        power["draw"] = r.choice(["battery.power", "power.package"])
+    for gain in ("k_po", "k_pu", "k_i", "k_d"):
+        if r.random() < 0.3:
+            power[gain] = f"{r.randint(0, 900)}mW"
+    if r.random() < 0.5:
+        power["integral_cutoff"] = f"{r.choice([-2, 0, 1, 5, 30])}C"
+    if r.random() < 0.3:
+        power["share"] = {"decode": r.choice([1, 2, 0.5]), "prefill": r.choice([1, 3])}
+    if power["governor"] == "predictive":
+        power["horizon"] = f"{r.choice([5, 30, 120])}s"
+        power["plant"] = {"chip": [f"{r.randint(1, 50) / 10}C/W", f"{r.randint(1, 20)}J/C"],
+                          "case": [f"{r.randint(10, 90) / 10}C/W", f"{r.randint(20, 200)}J/C"],
+                          "sensor-at": r.choice(["chip", "case"]), "ambient": f"{r.randint(10, 30)}C"}
+        if r.random() < 0.4:
+            power["plant"]["ambient-sensor"] = "temp.ambient"
+    return power
 
 
 class Source:
@@ -177,20 +210,23 @@ def check_case(folder, seed):
     lines = [line_of(now, row, r) for now, row in rows]
     answers = drive("decide", path, "p", stdin="".join(lines).encode()).splitlines()
     assert len(answers) == len(rows), seed
-    changes = 0
+    changes, by_power, apart = 0, 0, 0
     for i, ((now, row), answer) in enumerate(zip(rows, answers)):
         before = policy.state
         state, memory = policy.decide(now, row)
-        want = f"{state} {int(state != before)} {int(memory)}"
-        assert answer.rsplit(" ")[:3] == want.split(), f"seed {seed}, poll {i}: page {want}, code {answer}\n{lines[i]}{text}"
+        want = f"{state} {int(state != before)} {int(memory)} {policy.prefill}"
+        assert answer.rsplit(" ")[:4] == want.split(), f"seed {seed}, poll {i}: page {want}, code {answer}\n{lines[i]}{text}"
         changes += state != before
-    return changes
+        by_power += state != before and answer.endswith("W allowed")
+        apart += policy.prefill != state
+    return changes, by_power, apart
 
 
 def test_400_random_policies_decide_as_the_page_says():
     with tempfile.TemporaryDirectory() as folder:
-        changes = [check_case(folder, seed) for seed in range(400)]
+        changes, by_power, apart = zip(*(check_case(folder, seed) for seed in range(400)))
     assert sum(changes) > 4000 and sum(c > 0 for c in changes) > 300, (sum(changes), sum(c > 0 for c in changes))
+    assert sum(by_power) > 500 and sum(apart) > 1000, (sum(by_power), sum(apart))
 
 
 def check_statistics(got, changes):

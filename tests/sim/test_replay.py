@@ -114,14 +114,14 @@ def test_320_random_policies_equal_the_model():
                      for now, row in rows]
             status, out, err = drive("decide", path, "p", stdin=("\n".join(lines) + "\n").encode())
             assert status == 0, (seed, err, text)
-            got = [line.split(" ", 3) for line in out.splitlines()]
+            got = [line.split(" ", 4) for line in out.splitlines()]
             assert len(got) == len(rows), seed
             before = 0
             for i, (now, row) in enumerate(rows):
                 state, memory = p.decide(now, {n: (v, t) for n, (v, _, t) in row.items()})
                 assert (int(got[i][0]), int(got[i][2])) == (state, memory), (seed, i, text, lines[i], got[i], state)
                 assert int(got[i][1]) == (state != before), (seed, i)
-                assert state < p.states and got[i][3].strip(), (seed, i)
+                assert state < p.states and got[i][4].strip(), (seed, i)
                 changes += state != before
                 before = state
     assert changes > 3000, f"only {changes} changes: the random cases are too quiet"
@@ -162,10 +162,10 @@ policies: {p: {ladder: l, dwell: {up: 0s}, trips: [{name: hot, sensor: temp.cpu,
         path.write_text(text)
         lines = [f"{i * 10**9} temp.cpu {v} {i * 10**9}\n" for i, v in enumerate(values)]
         _, out, _ = drive("decide", path, "p", stdin="".join(lines).encode())
-    rows = [line.split(" ", 3) for line in out.splitlines()]
+    rows = [line.split(" ", 4) for line in out.splitlines()]
     assert [int(r[0]) for r in rows] == expected
-    assert rows[2][3] == "temp.cpu 70.1C above 70C (hot)"
-    assert rows[6][3] == "temp.cpu 66C back at 66C, hot cleared"
+    assert rows[2][4] == "temp.cpu 70.1C above 70C (hot)"
+    assert rows[6][4] == "temp.cpu 66C back at 66C, hot cleared"
 
 
 def test_the_worked_example_of_the_language_page():
