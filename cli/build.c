@@ -48,23 +48,24 @@ static void tell_context(const char *path)
     rt_pack_free(pack);
 }
 
-static int build(struct var_build_options *options)
+static int build(const struct var_build_options *asked)
 {
     struct progress_bar bar;
     struct ert_error err;
-    options->progress = progress_open(&bar);
-    options->notice = (struct var_notice){say, &bar};
-    int rc = var_build(options, &err);
+    struct var_build_options options = *asked;
+    options.progress = progress_open(&bar);
+    options.notice = (struct var_notice){say, &bar};
+    int rc = var_build(&options, &err);
     progress_close(&bar);
     if (rc == -ERT_E_CANCELLED) {
-        fprintf(stderr, var_build_resumes(options)
+        fprintf(stderr, var_build_resumes(&options)
                             ? "edgert: stopped; the same command goes on from here\n"
                             : "edgert: stopped; nothing was written\n");
         return CLI_INTERRUPTED;
     }
     if (rc)
         return cli_fail_error(&err);
-    tell_context(options->output);
+    tell_context(options.output);
     return CLI_OK;
 }
 

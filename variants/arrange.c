@@ -328,10 +328,10 @@ int var_arrange(struct var_arrangement **a, const struct var_source *src,
 {
     struct var_arrangement *made = *a = calloc(1, sizeof **a);
     int rc = 0;
-    if (made)
-        choose_tiers(made, options);
-    if (!made || allocate(made, &src->model) ||
-        order_residual(src, options->outliers, made->residual))
+    if (!made)
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
+    choose_tiers(made, options);
+    if (allocate(made, &src->model) || order_residual(src, options->outliers, made->residual))
         rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
     if (!rc) {
         var_choose_widths(made, &src->model, options->truncate_attention);

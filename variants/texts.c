@@ -11,7 +11,7 @@ enum { CACHE_BYTES = 256 << 20, LEAST_LANES = 8, MOST_LANES = 64, MAX_TEXT_BYTES
 
 static int allocate_texts(struct var_texts *t, const char *path, struct ert_error *err)
 {
-    t->ids = calloc((size_t)t->n * t->length, sizeof *t->ids);
+    t->ids = calloc((size_t)t->n * t->length + 1, sizeof *t->ids);
     return t->ids ? 0
                   : ert_fail(err, ERT_E_NOMEM, "%s: no memory for %u texts of %u tokens", path,
                              t->n, t->length);
@@ -216,6 +216,31 @@ static void cut_texts(struct var_texts *t, const int32_t *ids, size_t n, size_t 
     }
 }
 
+static int take_texts(struct var_texts *t, const char *path, const int32_t *ids, size_t n,
+                      const struct rt_vocab *vocab, const struct rt_model *model,
+                      struct ert_error *err)
+{
+    size_t own = t->length - (vocab->add_bos ? 1 : 0), pieces = own > 0 ? n / own : 0;
+    if (pieces < 2)
+        return ert_fail(err, ERT_E_RANGE,
+                        "%s: %zu tokens of calibration text, at least %u are needed; give a longer "
+                        "text, or none: the model then writes its own",
+                        path, n, 2 * t->length);
+    for (size_t i = 0; i < n; i++)
+        if ((uint32_t)ids[i] >= model->n_vocab)
+            return ert_fail(err, ERT_E_RANGE,
+                            "%s: its token %zu has the id %d, the model's vocabulary has 0 to %u",
+                            path, i, ids[i], model->n_vocab - 1);
+    if (pieces < t->n) {
+        t->n = (uint32_t)pieces;
+        t->n_measured = t->n - (t->n + 4) / 5;
+    }
+    if (allocate_texts(t, path, err))
+        return -ERT_E_NOMEM;
+    cut_texts(t, ids, n, own, vocab);
+    return 0;
+}
+
 int var_texts_read(struct var_texts *texts, const char *path, const struct rt_vocab *vocab,
                    const struct rt_model *model, const struct var_texts_config *config,
                    struct ert_error *err)
@@ -224,29 +249,11 @@ int var_texts_read(struct var_texts *texts, const char *path, const struct rt_vo
     size_t n = 0;
     choose_sizes(texts, model, config);
     int rc = encode_file(path, vocab, &ids, &n, err);
-    size_t own = texts->length - (vocab->add_bos ? 1 : 0);
-    size_t pieces = own > 0 ? n / own : 0;
-    if (!rc && pieces < 2)
-        rc = ert_fail(err, ERT_E_RANGE,
-                      "%s: %zu tokens of calibration text, at least %u are needed; give a longer "
-                      "text, or none: the model then writes its own",
-                      path, n, 2 * texts->length);
-    for (size_t i = 0; i < n && !rc; i++)
-        if ((uint32_t)ids[i] >= model->n_vocab)
-            rc =
-                ert_fail(err, ERT_E_RANGE, "%s: its token %zu has the id %d, beyond the model's %u",
-                         path, i, ids[i], model->n_vocab);
-    if (!rc && pieces < texts->n) {
-        texts->n = (uint32_t)pieces;
-        texts->n_measured = texts->n - (texts->n + 4) / 5;
-    }
     if (!rc)
-        rc = allocate_texts(texts, path, err);
-    if (!rc)
-        cut_texts(texts, ids, n, own, vocab);
-    else
-        *texts = (struct var_texts){0};
+        rc = take_texts(texts, path, ids, n, vocab, model, err);
     free(ids);
+    if (rc)
+        *texts = (struct var_texts){0};
     return rc;
 }
 

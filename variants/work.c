@@ -29,11 +29,12 @@ static int fail_folder(const struct var_work *w, const char *doing, struct ert_e
 
 int var_work_fail_write(const struct var_work *w, struct ert_error *err)
 {
-    return ert_fail(err,
-                    errno == ENOSPC || errno == EFBIG || errno == EDQUOT ? ERT_E_FULL : ERT_E_IO,
-                    "%s: cannot write: %s; make room, and the same command goes on where it "
-                    "stopped",
-                    w->folder, strerror(errno));
+    bool full = errno == ENOSPC || errno == EFBIG || errno == EDQUOT;
+    enum ert_code code = full ? ERT_E_FULL : ERT_E_IO;
+    ert_fail(err, code,
+             "%s: cannot write: %s; make room, and the same command goes on where it stopped",
+             w->folder, strerror(errno));
+    return -(int)code;
 }
 
 char *var_work_path(const struct var_work *w, const char *name)
@@ -52,7 +53,8 @@ int var_work_begin(struct var_work_file *f, const struct var_work *w, const char
     if (!f->path || asprintf(&f->part, "%s.part", f->path) < 0) {
         f->part = NULL;
         var_work_abort(f);
-        return ert_fail(err, ERT_E_NOMEM, "%s: no memory", w->folder);
+        ert_fail(err, ERT_E_NOMEM, "%s: no memory", w->folder);
+        return -ERT_E_NOMEM;
     }
     f->file = fopen(f->part, "w+be");
     if (f->file && fwrite(&empty, sizeof empty, 1, f->file) == 1)
@@ -82,12 +84,13 @@ static int seal(const struct var_work_file *f, struct ert_error *err)
 
 int var_work_commit(struct var_work_file *f, struct ert_error *err)
 {
-    int rc = ferror(f->file) ? var_work_fail_write(f->work, err) : seal(f, err);
+    const struct var_work *w = f->work;
+    int rc = ferror(f->file) ? var_work_fail_write(w, err) : seal(f, err);
     if (fclose(f->file) && !rc)
-        rc = var_work_fail_write(f->work, err);
+        rc = var_work_fail_write(w, err);
     f->file = NULL;
     if (!rc && rename(f->part, f->path))
-        rc = var_work_fail_write(f->work, err);
+        rc = var_work_fail_write(w, err);
     var_work_abort(f);
     return rc;
 }
