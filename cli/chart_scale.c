@@ -42,11 +42,12 @@ static void put_linear_ticks(struct chart_scale *s, size_t most)
     static const double steps[] = {1, 2, 5, 10};
     double unit = pow(10, floor(log10((s->max - s->min) / (double)most)));
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        double step = steps[i] * unit, first = ceil(s->min / step), last = floor(s->max / step);
-        if (last - first + 1 > (double)most)
+        double step = steps[i] * unit, first = ceil(s->min / step),
+               n = floor(s->max / step) - first;
+        if (n + 1 > (double)most)
             continue;
-        for (double k = first; k <= last; k++)
-            s->ticks[s->n_ticks++] = k * step;
+        for (size_t k = 0; k <= (size_t)n; k++)
+            s->ticks[s->n_ticks++] = (first + (double)k) * step;
         return;
     }
 }

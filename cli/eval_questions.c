@@ -91,7 +91,9 @@ static int ask_files(const struct evaluation *e, const struct option_list *files
                      struct ert_error *err)
 {
     struct var_exam_result *results = calloc(list->n, sizeof *results);
-    int rc = results ? 0 : ert_fail(err, ERT_E_NOMEM, "out of memory");
+    int rc = 0;
+    if (!results)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory");
     for (size_t f = 0; f < files->n && !rc; f++) {
         rc = ask(e, files->items[f], max_questions, list, results, err);
         if (!rc && e->json)

@@ -145,7 +145,7 @@ static void lay_series(struct picture *p, const struct study *s, size_t i,
         .name = p->names[i], .points = p->points[i], .n = r->n_stretches, .line = CHART_STRAIGHT};
 }
 
-/* How much worse the switched text is than if it had been there all along. */
+/* How much worse the switched text is than if it had been there all along. Release in any case. */
 static int lay_picture(struct picture *p, const struct study *s, const struct metric *metric,
                        struct ert_error *err)
 {
@@ -153,10 +153,8 @@ static int lay_picture(struct picture *p, const struct study *s, const struct me
     p->series = calloc(s->n, sizeof *p->series);
     p->points = calloc(s->n, sizeof *p->points);
     p->names = calloc(s->n, sizeof *p->names);
-    if (!p->series || !p->points || !p->names) {
-        release_picture(p);
+    if (!p->series || !p->points || !p->names)
         return ert_fail(err, ERT_E_NOMEM, "out of memory for a chart");
-    }
     for (size_t i = 0; i < s->n; i++)
         lay_series(p, s, i, metric);
     snprintf(p->title, sizeof p->title, "after a switch at token %u, %u windows", s->at,
@@ -226,10 +224,9 @@ static int show(const struct study *s, const char *plot, struct ert_error *err)
 {
     struct picture picture;
     const struct metric *metric = is_measured(s, &metrics[1]) ? &metrics[1] : &metrics[0];
-    if (lay_picture(&picture, s, metric, err))
-        return cli_fail_error(err);
     int status = CLI_OK;
-    if (plot && chart_write_svg(&picture.chart, plot, err))
+    if (lay_picture(&picture, s, metric, err) ||
+        (plot && chart_write_svg(&picture.chart, plot, err)))
         status = cli_fail_error(err);
     if (status == CLI_OK)
         status = s->e->json ? print_json(s) : print(s, &picture, err);

@@ -29,7 +29,8 @@ static int check(const char *path, bool json)
     if (!policy)
         return cli_fail(ERT_E_NOMEM, "out of memory");
     json_t *policies = json_array();
-    int rc = path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, NULL, &file, &err);
+    int rc =
+        path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, NULL, &file, &err);
     bool not_loaded = rc != 0;
     for (size_t i = 0; !rc && i < pol_file_count(file); i++) {
         rc = policy_source_compile(file, pol_file_name(file, i), policy, &err);

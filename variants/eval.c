@@ -9,8 +9,10 @@ int var_eval(const struct rt_pack *pack, struct rt_team *team, const struct var_
 {
     struct var_windows windows;
     int32_t *ids = NULL;
+    int rc = 0;
     struct var_measured *points = calloc(n, sizeof *points);
-    int rc = points ? 0 : ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", n);
+    if (!points)
+        return ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", n);
     for (size_t i = 0; i < n && !rc; i++) {
         points[i] = (struct var_measured){pack, schedules[i], NULL};
         rc = var_check_schedule(&schedules[i], err);
@@ -21,7 +23,7 @@ int var_eval(const struct rt_pack *pack, struct rt_team *team, const struct var_
         windows.first = windows.length / 2;
         rc = var_measure_windows(config, &windows, points, n, team, err);
     }
-    for (size_t i = 0; i < n && points; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (!rc)
             results[i] = var_summarise(points[i].scores, &windows, config->reference != NULL);
         free(points[i].scores);

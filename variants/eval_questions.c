@@ -11,11 +11,10 @@ enum { CHUNK = 64 };
 /* 97.5 % quantile of the normal distribution. */
 #define Z 1.959963984540054
 
-/* A lane and the text that its cache holds. */
+/* A lane and the text whose beginning its cache holds, NULL at first. */
 struct reader {
     struct var_lane lane;
-    int32_t *ids; /* [n_ctx] */
-    uint32_t n;
+    const struct var_answer_tokens *text;
 };
 
 struct exam {
@@ -30,10 +29,11 @@ struct exam {
 
 /* ---- one choice ---------------------------------------------------------------------------- */
 
-static uint32_t common_prefix(const struct reader *r, const struct var_answer_tokens *t)
+/* How many tokens of a text the reader's cache holds. */
+static uint32_t count_held(const struct reader *r, const struct var_answer_tokens *t)
 {
-    uint32_t n = 0;
-    while (n < r->n && n < t->n && r->ids[n] == t->ids[n])
+    uint32_t n = 0, most = r->text ? rt_session_position(r->lane.session) : 0;
+    while (n < most && n < t->n && r->text->ids[n] == t->ids[n])
         n++;
     return n;
 }
@@ -42,9 +42,10 @@ static uint32_t common_prefix(const struct reader *r, const struct var_answer_to
 static int log_likelihood(const struct exam *x, struct reader *r, const struct var_answer_tokens *t,
                           double *sum, struct ert_error *err)
 {
-    uint32_t first = t->n_prompt - 1, held = common_prefix(r, t);
+    uint32_t first = t->n_prompt - 1, held = count_held(r, t);
     int rc = 0;
     *sum = 0;
+    r->text = t;
     if (held < first)
         rc = var_lane_read(&r->lane, t->ids, held, first, NULL, err);
     for (uint32_t from = first, to; from < t->n - 1 && !rc; from = to) {
@@ -57,9 +58,6 @@ static int log_likelihood(const struct exam *x, struct reader *r, const struct v
         for (uint32_t i = 0; i < to - from; i++)
             *sum -= (double)scores[i].nll;
     }
-    r->n = rt_session_position(r->lane.session);
-    for (uint32_t i = 0; i < r->n; i++)
-        r->ids[i] = t->ids[i];
     return rc;
 }
 
@@ -136,16 +134,14 @@ static int open_readers(struct exam *x, const struct rt_pack *pack,
                         const struct var_schedule *schedules, struct ert_error *err)
 {
     int rc = 0;
+    if (x->n == 0 || x->n_ctx == 0)
+        return ert_fail(err, ERT_E_USAGE, "there is no point or no question to ask");
     x->readers = calloc(x->n, sizeof *x->readers);
     x->logits = malloc((size_t)CHUNK * x->n_vocab * sizeof *x->logits);
     if (!x->readers || !x->logits)
         return ert_fail(err, ERT_E_NOMEM, "no memory to ask at %zu points", x->n);
-    for (size_t i = 0; i < x->n && !rc; i++) {
-        x->readers[i].ids = calloc(x->n_ctx, sizeof *x->readers[i].ids);
-        rc = x->readers[i].ids
-                 ? var_lane_open(&x->readers[i].lane, pack, &schedules[i], x->n_ctx, x->team, err)
-                 : ert_fail(err, ERT_E_NOMEM, "no memory for %u tokens", x->n_ctx);
-    }
+    for (size_t i = 0; i < x->n && !rc; i++)
+        rc = var_lane_open(&x->readers[i].lane, pack, &schedules[i], x->n_ctx, x->team, err);
     return rc;
 }
 
@@ -168,10 +164,8 @@ static void release(struct exam *x)
     for (uint32_t i = 0; i < x->set->n && x->tokens; i++)
         for (uint32_t c = 0; c < x->set->questions[i].n_choices; c++)
             free(x->tokens[i][c].ids);
-    for (size_t i = 0; i < x->n && x->readers; i++) {
+    for (size_t i = 0; i < x->n && x->readers; i++)
         var_lane_close(&x->readers[i].lane);
-        free(x->readers[i].ids);
-    }
     free(x->tokens);
     free(x->readers);
     free(x->logits);
@@ -183,13 +177,14 @@ static int sit_exam(struct exam *x, const struct rt_pack *pack, const struct var
                     struct ert_error *err)
 {
     x->tokens = calloc(x->set->n, sizeof *x->tokens);
-    int rc = x->tokens ? encode_all(x, pack, err)
-                       : ert_fail(err, ERT_E_NOMEM, "no memory for %u questions", x->set->n);
-    for (size_t i = 0; i < x->n && !rc; i++) {
+    if (!x->tokens)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for %u questions", x->set->n);
+    for (size_t i = 0; i < x->n; i++) {
         results[i].answers = calloc(x->set->n, sizeof *results[i].answers);
         if (!results[i].answers)
-            rc = ert_fail(err, ERT_E_NOMEM, "no memory for %u answers", x->set->n);
+            return ert_fail(err, ERT_E_NOMEM, "no memory for %u answers", x->set->n);
     }
+    int rc = encode_all(x, pack, err);
     if (!rc)
         rc = open_readers(x, pack, schedules, err);
     if (!rc)

@@ -96,6 +96,14 @@ static int run(struct study *study, struct rt_team *team, const struct var_eval_
     return var_measure_windows(config, w, study->measured, n * N_COURSES, team, err);
 }
 
+static void release(struct study *study, size_t n)
+{
+    for (size_t i = 0; i < n * N_COURSES && study->measured; i++)
+        free(study->measured[i].scores);
+    free(study->measured);
+    free(study->entries);
+}
+
 int var_eval_switches(const struct rt_pack *pack, struct rt_team *team,
                       const struct var_eval_config *config, uint32_t at,
                       const struct var_switch *switches, size_t n,
@@ -103,23 +111,19 @@ int var_eval_switches(const struct rt_pack *pack, struct rt_team *team,
 {
     struct study study = {.at = at, .compared = config->reference != NULL};
     int32_t *ids = NULL;
+    study.entries = calloc(n, sizeof *study.entries);
+    study.measured = calloc(n * N_COURSES, sizeof *study.measured);
+    if (!study.entries || !study.measured) {
+        release(&study, n);
+        return ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu switches", n);
+    }
+    lay_courses(&study, pack, switches, n);
     int rc = var_text_windows(pack, config, &study.windows, &ids, err);
-    if (!rc) {
-        study.entries = calloc(n, sizeof *study.entries);
-        study.measured = calloc(n * N_COURSES, sizeof *study.measured);
-        if (!study.entries || !study.measured)
-            rc = ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu switches", n);
-    }
-    if (!rc) {
-        lay_courses(&study, pack, switches, n);
+    if (!rc)
         rc = run(&study, team, config, n, err);
-    }
     for (size_t i = 0; i < n && !rc; i++)
         summarise(&study, i, &results[i]);
-    for (size_t i = 0; i < n * N_COURSES && study.measured; i++)
-        free(study.measured[i].scores);
-    free(study.measured);
-    free(study.entries);
+    release(&study, n);
     free(ids);
     return rc;
 }

@@ -140,7 +140,7 @@ static int measure_window(const struct measurement *m, uint32_t window, struct e
 
 static int open_measurement(struct measurement *m, struct ert_error *err)
 {
-    size_t n_logits = (size_t)CHUNK * m->n_vocab;
+    size_t n_logits = (size_t)CHUNK * m->n_vocab, n_scores = var_windows_scores(m->windows);
     m->lanes = calloc(m->n_points, sizeof *m->lanes);
     m->logits = malloc(n_logits * sizeof *m->logits);
     m->reference_logits = m->reference ? malloc(n_logits * sizeof *m->logits) : NULL;
@@ -149,10 +149,9 @@ static int open_measurement(struct measurement *m, struct ert_error *err)
         rc = ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", m->n_points);
     for (size_t i = 0; i < m->n_points && !rc; i++) {
         struct var_measured *p = &m->points[i];
-        p->scores = calloc(var_windows_scores(m->windows), sizeof *p->scores);
+        p->scores = calloc(n_scores, sizeof *p->scores);
         if (!p->scores)
-            rc = ert_fail(err, ERT_E_NOMEM, "no memory for %zu scores",
-                          var_windows_scores(m->windows));
+            rc = ert_fail(err, ERT_E_NOMEM, "no memory for %zu scores", n_scores);
         else
             rc = var_lane_open(&m->lanes[i], p->pack, &p->schedule, m->windows->length, m->team,
                                err);
@@ -169,10 +168,12 @@ int var_measure(struct var_measured *points, size_t n_points, const struct var_w
                             .team = team,
                             .progress = progress,
                             .points = points,
-                            .n_points = n_points,
-                            .n_vocab = points[0].pack->model.n_vocab};
+                            .n_points = n_points};
     for (size_t i = 0; i < n_points; i++)
         points[i].scores = NULL;
+    if (n_points == 0 || var_windows_scores(windows) == 0)
+        return ert_fail(err, ERT_E_USAGE, "there is no point or no token to measure");
+    m.n_vocab = points[0].pack->model.n_vocab;
     int rc = open_measurement(&m, err);
     for (uint32_t w = 0; w < windows->n && !rc; w++)
         rc = measure_window(&m, w, err);

@@ -43,17 +43,16 @@ static const char *parse_entry(const json_t *object, struct entry *e)
     return NULL;
 }
 
-/* Adds an entry; says what is wrong with it, or NULL. */
-static const char *add_entry(struct var_questions *set, const struct entry *e)
+/* Adds an entry, to a new question if it begins one; says what is wrong with it, or NULL. */
+static const char *add_entry(struct var_questions *set, const struct entry *e, bool begins)
 {
-    struct var_question *q = set->n ? &set->questions[set->n - 1] : NULL;
-    if (!q || strcmp(q->id, e->question_id) != 0) {
+    if (begins) {
         if (e->gold < 0 || e->gold >= VAR_MAX_CHOICES)
             return "its gold is no choice";
-        q = &set->questions[set->n++];
-        *q = (struct var_question){
+        set->questions[set->n++] = (struct var_question){
             .id = e->question_id, .prompt = e->prompt, .gold = (uint32_t)e->gold};
     }
+    struct var_question *q = &set->questions[set->n - 1];
     if (q->n_choices == VAR_MAX_CHOICES || e->choice != q->n_choices)
         return "the choices of a question must follow each other, from choice_idx 0 on, at most 32";
     if (e->gold != q->gold || strcmp(e->prompt, q->prompt) != 0)
@@ -77,6 +76,7 @@ static int fill(struct var_questions *set, const char *path, uint32_t max_questi
 {
     size_t i, n = json_array_size(set->document);
     const json_t *object;
+    const char *id = NULL; /* of the question that the entry before belongs to */
     set->questions = calloc(n, sizeof *set->questions);
     if (!set->questions)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory for %zu choices", path, n);
@@ -84,17 +84,17 @@ static int fill(struct var_questions *set, const char *path, uint32_t max_questi
     {
         struct entry e;
         const char *wrong = parse_entry(object, &e);
-        bool begins =
-            !wrong && (!set->n || strcmp(set->questions[set->n - 1].id, e.question_id) != 0);
-        if (begins && set->n)
+        bool begins = !wrong && (!id || strcmp(id, e.question_id) != 0);
+        if (begins && id)
             wrong = check_last(set);
         if (!wrong && begins && max_questions && set->n == max_questions)
             return 0;
         if (!wrong)
-            wrong = add_entry(set, &e);
+            wrong = add_entry(set, &e, begins);
         if (wrong)
             return ert_fail(err, ERT_E_FORMAT, "%s: entry %zu: %s (docs/quality.md)", path, i + 1,
                             wrong);
+        id = e.question_id;
     }
     const char *wrong = check_last(set);
     return wrong ? ert_fail(err, ERT_E_FORMAT, "%s: the end: %s (docs/quality.md)", path, wrong)
