@@ -75,9 +75,10 @@ struct ert_engine_options {
     const char *policy_file; /* a YAML file laid over the installed ones, NULL = none */
     const char *point;       /* one fixed point ("w4a16-r80") and no governor: excludes policy,
                                 policy_file, sensors and journal */
-    const char *sensors; /* NULL or "live" = the device's; "replay:FILE" or "replay:FILE@SPEED" =
-                            a recorded trace, SPEED times as fast */
-    const char *journal; /* path of the JSON-lines journal to write, NULL = none */
+    const char *sensors;  /* NULL or "live" = the device's; "replay:FILE" or "replay:FILE@SPEED" =
+                             a recorded trace, SPEED times as fast */
+    const char *journal;  /* path of the JSON-lines journal to write, NULL = none */
+    uint32_t journal_mib; /* past these it becomes JOURNAL.1 and a new one begins, 0 = 32 */
     const char *sensor_root; /* prefix of /sys and /proc, NULL = none */
     uint32_t threads;        /* 0 = one for each CPU this process may use */
 };

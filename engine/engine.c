@@ -71,6 +71,7 @@ static int start_governor(struct ert_engine *e, const struct ert_engine_options 
                     .replay = replay,
                     .replay_speed = speed},
         .journal = options->journal,
+        .journal_bytes = (uint64_t)options->journal_mib << 20,
         .actuator = {.ctx = e, .apply = apply, .beat = beat},
     };
     rc = gov_start(&e->governor, &config, err);

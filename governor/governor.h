@@ -29,7 +29,8 @@ struct gov_sources {
 struct gov_config {
     const struct pol_policy *policy; /* copied */
     struct gov_sources sources;
-    const char *journal; /* path of the JSON-lines journal, NULL = none */
+    const char *journal;    /* path of the JSON-lines journal, NULL = none */
+    uint64_t journal_bytes; /* past these it becomes JOURNAL.1 and a new one begins; 0 = 32 MiB */
     struct gov_actuator actuator;
 };
 

@@ -4,13 +4,18 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { BUFFER = 1 << 16 };
+
+/* About two days of a decision every half second. */
+static const uint64_t DEFAULT_LIMIT = 32 << 20;
 
 /* ---- bytes ---------------------------------------------------------------------------------- */
 
@@ -21,6 +26,7 @@ static void write_all(struct gov_journal *j, const char *data, size_t n)
         if (done > 0) {
             data += done;
             n -= (size_t)done;
+            j->written += (uint64_t)done;
         } else if (done == 0 || errno != EINTR) {
             snprintf(j->failure, sizeof j->failure, "%.100s: cannot write the journal: %s", j->path,
                      done == 0 ? "no room" : strerror(errno));
@@ -85,19 +91,28 @@ static void put_member(struct gov_journal *j, const char *key, const char *text)
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
-static bool same_reading(const struct dev_reading *a, const struct dev_reading *b)
+/* What the reader would take for the reading if the line left it out: the last one, and a sample
+ * that was taken at its decision is taken at this one again. */
+static bool goes_without_saying(const struct gov_journal *j, size_t i, uint64_t now_ns,
+                                const struct dev_reading *r)
 {
-    return a->why == b->why && a->time_ns == b->time_ns &&
-           (a->why != DEV_PRESENT || a->value == b->value);
+    const struct dev_reading *last = &j->last[i];
+    uint64_t time_ns = j->was_fresh[i] ? now_ns : last->time_ns;
+    return j->has_input && r->why == last->why && r->time_ns == time_ns &&
+           (r->why != DEV_PRESENT || r->value == last->value);
 }
 
-/* 17 significant digits give the same double back. */
-static void put_raw(struct gov_journal *j, const struct dev_reading *r)
+/* A value or a reason, and its time if that is not the decision's. 17 significant digits give the
+ * same double back. */
+static void put_raw(struct gov_journal *j, uint64_t now_ns, const struct dev_reading *r)
 {
+    put(j, r->time_ns == now_ns ? "" : "[");
     if (r->why == DEV_PRESENT)
-        put(j, "[%.17g,%" PRIu64 "]", r->value, r->time_ns);
+        put(j, "%.17g", r->value);
     else
-        put(j, "[null,\"%s\",%" PRIu64 "]", dev_absence_id(r->why), r->time_ns);
+        put(j, "\"%s\"", dev_absence_id(r->why));
+    if (r->time_ns != now_ns)
+        put(j, ",%" PRIu64 "]", r->time_ns);
 }
 
 void gov_journal_input(struct gov_journal *j, const struct pol_policy *policy, uint64_t now_ns,
@@ -106,13 +121,15 @@ void gov_journal_input(struct gov_journal *j, const struct pol_policy *policy, u
     const char *comma = "";
     put(j, "{\"type\":\"input\",\"t_ns\":%" PRIu64 ",\"readings\":{", now_ns);
     for (size_t i = 0; i < policy->n_sensors; i++) {
-        if (j->has_input && same_reading(&raw[i], &j->last[i]))
+        bool said = goes_without_saying(j, i, now_ns, &raw[i]);
+        j->last[i] = raw[i];
+        j->was_fresh[i] = raw[i].time_ns == now_ns;
+        if (said)
             continue;
         put(j, "%s", comma);
         put_string(j, policy->sensors[i].name);
         put(j, ":");
-        put_raw(j, &raw[i]);
-        j->last[i] = raw[i];
+        put_raw(j, now_ns, &raw[i]);
         comma = ",";
     }
     put(j, "},\"state\":%u}\n", state);
@@ -202,30 +219,74 @@ void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, 
 
 /* ---- open and close ------------------------------------------------------------------------- */
 
+/* Writes an object as a line of its own and takes it over; NULL = there was no memory for it. */
+static int write_object(struct gov_journal *j, json_t *object, struct ert_error *err)
+{
+    char *line = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (!line)
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for the journal's policy", j->path);
+    gov_journal_flush(j);
+    write_all(j, line, strlen(line));
+    write_all(j, "\n", 1);
+    free(line);
+    j->has_input = false; /* the next input line has all sensors */
+    return 0;
+}
+
+/* memory: what the decisions remember so far, NULL = nothing yet. */
 static int write_start_line(struct gov_journal *j, const struct pol_policy *policy,
-                            uint64_t poll_ns, struct ert_error *err)
+                            uint64_t poll_ns, const char *memory, struct ert_error *err)
 {
     char *yaml = NULL;
     int rc = pol_show(policy, &yaml, err);
     if (rc)
         return rc;
-    json_t *start = json_pack("{s:s,s:i,s:s,s:s,s:I}", "type", "start", "version", 1, "policy",
-                              policy->name, "policy_yaml", yaml, "poll_ns", (json_int_t)poll_ns);
-    char *line = start ? json_dumps(start, JSON_COMPACT) : NULL;
-    if (line) {
-        write_all(j, line, strlen(line));
-        write_all(j, "\n", 1);
-    } else {
-        rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory for the journal's first line", j->path);
+    json_t *start = json_pack("{s:s,s:i,s:s,s:s,s:I,s:I}", "type", "start", "version", 2, "policy",
+                              policy->name, "policy_yaml", yaml, "poll_ns", (json_int_t)poll_ns,
+                              "segment", (json_int_t)j->segment);
+    if (start && memory && json_object_set_new(start, "memory", json_string(memory)) != 0) {
+        json_decref(start);
+        start = NULL;
     }
-    free(line);
-    json_decref(start);
     free(yaml);
-    return rc;
+    return write_object(j, start, err);
 }
 
-int gov_journal_open(struct gov_journal *j, const char *path, const struct pol_policy *policy,
-                     uint64_t poll_ns, struct ert_error *err)
+int gov_journal_policy(struct gov_journal *j, double t_s, const struct pol_policy *policy,
+                       uint64_t poll_ns, struct ert_error *err)
+{
+    char *yaml = NULL;
+    if (j->fd < 0)
+        return 0;
+    int rc = pol_show(policy, &yaml, err);
+    if (rc)
+        return rc;
+    json_t *line = json_pack("{s:s,s:f,s:s,s:s,s:I}", "type", "policy", "t_s", t_s, "policy",
+                             policy->name, "policy_yaml", yaml, "poll_ns", (json_int_t)poll_ns);
+    free(yaml);
+    return write_object(j, line, err);
+}
+
+/* Only what is a file can be put aside. */
+static bool is_regular(int fd)
+{
+    struct stat here;
+    return fstat(fd, &here) == 0 && S_ISREG(here.st_mode);
+}
+
+static int create(struct gov_journal *j, struct ert_error *err)
+{
+    j->fd = open(j->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    j->written = 0;
+    if (j->fd < 0)
+        return ert_fail(err, errno == ENOENT ? ERT_E_MISSING : ERT_E_IO,
+                        "%s: cannot create the journal: %s", j->path, strerror(errno));
+    return 0;
+}
+
+int gov_journal_open(struct gov_journal *j, const char *path, uint64_t limit_bytes,
+                     const struct pol_policy *policy, uint64_t poll_ns, struct ert_error *err)
 {
     *j = (struct gov_journal){.fd = -1};
     if (!path)
@@ -236,13 +297,53 @@ int gov_journal_open(struct gov_journal *j, const char *path, const struct pol_p
         gov_journal_close(j, NULL);
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory for the journal", path);
     }
-    j->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    int rc = j->fd < 0 ? ert_fail(err, errno == ENOENT ? ERT_E_MISSING : ERT_E_IO,
-                                  "%s: cannot create the journal: %s", path, strerror(errno))
-                       : write_start_line(j, policy, poll_ns, err);
+    int rc = create(j, err);
+    if (!rc && is_regular(j->fd))
+        j->limit = limit_bytes ? limit_bytes : DEFAULT_LIMIT;
+    if (!rc)
+        rc = write_start_line(j, policy, poll_ns, NULL, err);
     if (rc)
         gov_journal_close(j, NULL);
     return rc;
+}
+
+/* The file becomes PATH.1, in the place of the last one of that name. */
+static int put_aside(struct gov_journal *j, struct ert_error *err)
+{
+    char older[PATH_MAX];
+    int n = snprintf(older, sizeof older, "%s.1", j->path);
+    close(j->fd);
+    j->fd = -1;
+    if (n < 0 || (size_t)n >= sizeof older || rename(j->path, older) != 0)
+        return ert_fail(err, ERT_E_IO, "%.100s: cannot put the full journal aside: %s", j->path,
+                        strerror(errno));
+    return create(j, err);
+}
+
+void gov_journal_rotate(struct gov_journal *j, const struct pol_policy *policy, uint64_t poll_ns,
+                        const struct pol_state *state)
+{
+    struct ert_error err;
+    char *memory = NULL;
+    if (j->fd < 0 || !j->limit || j->written < j->limit)
+        return;
+    j->segment++;
+    int rc = pol_state_write(policy, state, &memory, &err);
+    if (!rc)
+        rc = put_aside(j, &err);
+    if (!rc)
+        rc = write_start_line(j, policy, poll_ns, memory, &err);
+    free(memory);
+    if (rc)
+        gov_journal_fail(j, err.text);
+}
+
+void gov_journal_fail(struct gov_journal *j, const char *why)
+{
+    snprintf(j->failure, sizeof j->failure, "%s", why);
+    if (j->fd >= 0)
+        close(j->fd);
+    j->fd = -1;
 }
 
 int gov_journal_close(struct gov_journal *j, struct ert_error *err)

@@ -206,6 +206,7 @@ static void decide_once(struct gov_governor *g)
     g->releasing = decision.release_memory;
     journal_switches(g);
     gov_journal_flush(&g->journal);
+    gov_journal_rotate(&g->journal, &g->policy, g->poll_ns, &g->state);
 }
 
 /* ---- the thread ----------------------------------------------------------------------------- */
@@ -362,7 +363,8 @@ int gov_start(struct gov_governor **governor, const struct gov_config *config,
     if (!rc)
         rc = open_machine(g, &config->sources, err);
     if (!rc)
-        rc = gov_journal_open(&g->journal, config->journal, &g->policy, g->poll_ns, err);
+        rc = gov_journal_open(&g->journal, config->journal, config->journal_bytes, &g->policy,
+                              g->poll_ns, err);
     if (!rc)
         rc = start_thread(g, err);
     if (rc) {

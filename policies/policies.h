@@ -215,6 +215,17 @@ struct pol_state {
     } sensors[POL_MAX_SENSORS];
 };
 void pol_state_init(struct pol_state *state, const struct pol_policy *policy);
+/* The memory of policy `to` that takes over from policy `from`, whose memory old is: the state of
+ * the same name, else of the same number; what is known of sensors and trips of the same name. Not
+ * in place. */
+void pol_state_carry(struct pol_state *state, const struct pol_policy *to,
+                     const struct pol_state *old, const struct pol_policy *from);
+/* All of it as one line of text, the caller's to free, and back: ERT_E_FORMAT if it is damaged or
+ * of another version. */
+int pol_state_write(const struct pol_policy *policy, const struct pol_state *state, char **text,
+                    struct ert_error *err);
+int pol_state_read(const struct pol_policy *policy, const char *text, struct pol_state *state,
+                   struct ert_error *err);
 
 struct pol_decision {
     unsigned state, previous;

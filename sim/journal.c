@@ -13,6 +13,7 @@ struct replay {
     struct pol_policy *policy; /* NULL before the start line */
     struct sim_run run;
     struct dev_reading raw[POL_MAX_SENSORS]; /* each as the last line that named it had it */
+    bool fresh[POL_MAX_SENSORS];             /* and taken at that line's time */
     struct sim_result *result;
     struct ert_error *err;
 };
@@ -35,15 +36,24 @@ static int compile(struct replay *r, const char *name, const char *yaml)
     return rc ? ert_fail_in(r->err, "%s:%u", r->path, r->line) : 0;
 }
 
+/* Nothing was read yet; the next input line has every sensor. */
+static void forget_readings(struct replay *r)
+{
+    for (size_t i = 0; i < r->policy->n_sensors; i++)
+        r->raw[i] = (struct dev_reading){.why = DEV_NO_SOURCE};
+    memset(r->fresh, 0, sizeof r->fresh);
+}
+
 static int take_start(struct replay *r, const json_t *line)
 {
     const char *policy = json_string_value(json_object_get(line, "policy"));
     const char *yaml = json_string_value(json_object_get(line, "policy_yaml"));
+    const char *memory = json_string_value(json_object_get(line, "memory"));
     json_int_t version = json_integer_value(json_object_get(line, "version"));
     if (r->policy)
         return FAIL_AT(r, ERT_E_FORMAT, "%s", "a second start, expected one journal a file");
-    if (version != 1)
-        return FAIL_AT(r, ERT_E_UNSUPPORTED, "journal version %lld, expected 1",
+    if (version != 2)
+        return FAIL_AT(r, ERT_E_UNSUPPORTED, "journal version %lld, expected 2",
                        (long long)version);
     if (!policy || !yaml)
         return FAIL_AT(r, ERT_E_FORMAT, "%s", "start without policy and policy_yaml");
@@ -51,9 +61,36 @@ static int take_start(struct replay *r, const json_t *line)
     if (rc)
         return rc;
     rc = sim_run_init(&r->run, r->path, r->policy, r->result, r->err);
-    for (size_t i = 0; i < r->policy->n_sensors; i++)
-        r->raw[i] = (struct dev_reading){.why = DEV_NO_SOURCE};
+    forget_readings(r);
+    if (!rc && memory) {
+        rc = pol_state_read(r->policy, memory, &r->run.state, r->err);
+        rc = rc ? ert_fail_in(r->err, "%s:%u", r->path, r->line) : 0;
+    }
     return rc;
+}
+
+/* Another policy takes over in mid-run. */
+static int take_policy(struct replay *r, const json_t *line)
+{
+    const char *policy = json_string_value(json_object_get(line, "policy"));
+    const char *yaml = json_string_value(json_object_get(line, "policy_yaml"));
+    struct pol_policy *before = r->policy;
+    if (!before)
+        return FAIL_AT(r, ERT_E_FORMAT, "%s", "policy before start");
+    if (!policy || !yaml)
+        return FAIL_AT(r, ERT_E_FORMAT, "%s", "policy without policy and policy_yaml");
+    r->policy = NULL;
+    int rc = compile(r, policy, yaml);
+    if (!rc)
+        rc = sim_run_reload(&r->run, r->policy, r->err);
+    if (rc) {
+        free(r->policy);
+        r->policy = before; /* which the run still has */
+        return rc;
+    }
+    free(before);
+    forget_readings(r);
+    return 0;
 }
 
 static bool is_time(const json_t *value)
@@ -61,30 +98,38 @@ static bool is_time(const json_t *value)
     return json_is_integer(value) && json_integer_value(value) >= 0;
 }
 
-/* [71.2, TIME] or [null, "STALE", TIME]. */
-static bool read_reading(const json_t *list, struct dev_reading *reading)
+/* 71.2 or "STALE", of the decision's time now_ns; [71.2, TIME] or ["STALE", TIME] of another. */
+static bool read_reading(const json_t *said, uint64_t now_ns, struct dev_reading *reading)
 {
-    const json_t *value = json_array_get(list, 0), *second = json_array_get(list, 1);
-    const json_t *time = json_is_null(value) ? json_array_get(list, 2) : second;
+    const json_t *value = json_is_array(said) ? json_array_get(said, 0) : said;
+    const json_t *time = json_is_array(said) ? json_array_get(said, 1) : NULL;
     memset(reading, 0, sizeof *reading);
-    if (!is_time(time))
+    if (json_is_array(said) && !is_time(time))
         return false;
-    reading->time_ns = (uint64_t)json_integer_value(time);
-    if (json_is_null(value))
-        return json_is_string(second) &&
-               dev_absence_find(json_string_value(second), &reading->why) &&
+    reading->time_ns = time ? (uint64_t)json_integer_value(time) : now_ns;
+    if (json_is_string(value))
+        return dev_absence_find(json_string_value(value), &reading->why) &&
                reading->why != DEV_PRESENT;
     reading->value = json_number_value(value);
     return json_is_number(value);
 }
 
-static int take_readings(struct replay *r, json_t *readings)
+/* Sensors that the line leaves out read as before; a sample that was taken at its decision, at this
+ * one again. */
+static void hold_readings(struct replay *r, uint64_t now_ns)
+{
+    for (size_t i = 0; i < r->policy->n_sensors; i++)
+        if (r->fresh[i])
+            r->raw[i].time_ns = now_ns;
+}
+
+static int take_readings(struct replay *r, json_t *readings, uint64_t now_ns)
 {
     const char *name;
-    json_t *list;
+    json_t *said;
     if (!json_is_object(readings))
         return FAIL_AT(r, ERT_E_FORMAT, "%s", "input without readings");
-    json_object_foreach(readings, name, list)
+    json_object_foreach(readings, name, said)
     {
         size_t i = 0;
         while (i < r->policy->n_sensors && strcmp(r->policy->sensors[i].name, name) != 0)
@@ -92,9 +137,11 @@ static int take_readings(struct replay *r, json_t *readings)
         if (i == r->policy->n_sensors)
             return FAIL_AT(r, ERT_E_FORMAT, "a reading of %s, which the policy does not name",
                            dev_signal_find(name) ? name : "an unknown sensor");
-        if (!read_reading(list, &r->raw[i]))
+        if (!read_reading(said, now_ns, &r->raw[i]))
             return FAIL_AT(r, ERT_E_FORMAT,
-                           "reading of '%s': expected [value, time] or [null, reason, time]", name);
+                           "reading of '%s': expected a value or a reason, or one with its time",
+                           name);
+        r->fresh[i] = r->raw[i].time_ns == now_ns;
     }
     return 0;
 }
@@ -107,9 +154,11 @@ static int take_input(struct replay *r, const json_t *line)
         return FAIL_AT(r, ERT_E_FORMAT, "%s", "input before start");
     if (!is_time(time) || !is_time(state))
         return FAIL_AT(r, ERT_E_FORMAT, "%s", "input without t_ns and state");
-    int rc = take_readings(r, json_object_get(line, "readings"));
+    uint64_t now_ns = (uint64_t)json_integer_value(time);
+    hold_readings(r, now_ns);
+    int rc = take_readings(r, json_object_get(line, "readings"), now_ns);
     if (!rc)
-        rc = sim_run_decide(&r->run, (uint64_t)json_integer_value(time), r->raw, &decision, r->err);
+        rc = sim_run_decide(&r->run, now_ns, r->raw, &decision, r->err);
     if (!rc && decision.state != (uint64_t)json_integer_value(state))
         rc = FAIL_AT(r, ERT_E_CHECK, "journaled state %lld, replayed state %u: %s",
                      (long long)json_integer_value(state), decision.state, decision.reason);
@@ -121,7 +170,7 @@ static int take_object(struct replay *r, const json_t *line)
     static const struct {
         const char *type;
         int (*take)(struct replay *, const json_t *);
-    } kinds[] = {{"start", take_start}, {"input", take_input}};
+    } kinds[] = {{"start", take_start}, {"policy", take_policy}, {"input", take_input}};
     const char *type = json_string_value(json_object_get(line, "type"));
     if (!type)
         return FAIL_AT(r, ERT_E_FORMAT, "%s", "no type, expected an object such as {\"type\":...}");

@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void describe(struct sim_result *result, const char *trace, const struct pol_policy *policy)
+/* What belongs to the policy: its name, states and sensors, with nothing counted of them. */
+static void describe_policy(struct sim_result *result, const struct pol_policy *policy)
 {
-    const char *slash = strrchr(trace, '/');
-    memset(result, 0, sizeof *result);
-    snprintf(result->trace, sizeof result->trace, "%.127s", slash ? slash + 1 : trace);
     memcpy(result->policy, policy->name, sizeof result->policy);
+    memset(result->states, 0, sizeof result->states);
+    memset(result->trans_table, 0, sizeof result->trans_table);
+    memset(result->sensors, 0, sizeof result->sensors);
     result->n_states = policy->n_states;
     for (size_t i = 0; i < policy->n_states; i++)
         memcpy(result->states[i], policy->states[i].name, sizeof result->states[i]);
@@ -19,6 +20,14 @@ static void describe(struct sim_result *result, const char *trace, const struct 
         memcpy(peak->sensor, policy->sensors[i].name, sizeof peak->sensor);
         peak->min = peak->max = NAN;
     }
+}
+
+static void describe(struct sim_result *result, const char *trace, const struct pol_policy *policy)
+{
+    const char *slash = strrchr(trace, '/');
+    memset(result, 0, sizeof *result);
+    snprintf(result->trace, sizeof result->trace, "%.127s", slash ? slash + 1 : trace);
+    describe_policy(result, policy);
 }
 
 static int add_change(struct sim_run *run, uint64_t now_ns, const struct pol_decision *d,
@@ -66,6 +75,24 @@ int sim_run_init(struct sim_run *run, const char *trace, const struct pol_policy
     pol_state_init(&run->state, policy);
     describe(result, trace, policy);
     return pol_monitor_create(&run->monitor, policy, err);
+}
+
+int sim_run_reload(struct sim_run *run, const struct pol_policy *policy, struct ert_error *err)
+{
+    struct pol_monitor *monitor;
+    struct pol_state carried;
+    int rc = pol_monitor_create(&monitor, policy, err);
+    if (rc)
+        return rc;
+    pol_monitor_free(run->monitor);
+    run->monitor = monitor;
+    pol_state_carry(&carried, policy, &run->state, run->policy);
+    run->state = carried;
+    run->policy = policy;
+    memset(run->in_state_ns, 0, sizeof run->in_state_ns);
+    run->result->total_trans = 0;
+    describe_policy(run->result, policy);
+    return 0;
 }
 
 int sim_run_decide(struct sim_run *run, uint64_t now_ns, const struct dev_reading *raw,

@@ -1,6 +1,6 @@
 /* A governor for a Python test to drive.
  *   drive_loop report [ROOT [POLICIES]]            one JSON object per line of gov_sensor_report
- *   drive_loop run POLICIES NAME [KEY=VALUE]...    keys: root, replay, speed, journal
+ *   drive_loop run POLICIES NAME [KEY=VALUE]...    keys: root, replay, speed, journal, limit
  * run reads commands from stdin, a word a line: status, poke, switch, cost, quit; each answers with
  * one JSON object. Start and stop print one as well. */
 #include <jansson.h>
@@ -151,12 +151,13 @@ static int run(const char *policies, const char *name, int n, char **options)
     static struct pol_policy policy;
     struct ert_error err;
     struct told told = {0};
-    const char *speed = option(n, options, "speed");
+    const char *speed = option(n, options, "speed"), *limit = option(n, options, "limit");
     struct gov_config config = {.policy = &policy,
                                 .sources = {.root = option(n, options, "root"),
                                             .replay = option(n, options, "replay"),
                                             .replay_speed = speed ? atof(speed) : 1},
                                 .journal = option(n, options, "journal"),
+                                .journal_bytes = limit ? strtoull(limit, NULL, 10) : 0,
                                 .actuator = {.ctx = &told, .apply = apply, .beat = beat}};
     if (load_policy(&policy, policies, name, &err) != 0 || gov_start(&told.g, &config, &err) != 0)
         return fail(&err);

@@ -42,8 +42,36 @@ def test_a_live_runs_inputs_give_the_same_decisions():
         said = simulate("journal", journal)
         assert said.strip() == f"{len(inputs)} decisions, {len(changes)} changes ok", said
         damaged = m.root / "damaged.jsonl"
-        damaged.write_text(journal.read_text().replace("[90,", "[41,"))
+        damaged.write_text(journal.read_text().replace('"temp.cpu":90', '"temp.cpu":41'))
         assert "journaled state" in simulate("journal", damaged), "the check above could not fail"
+
+
+def test_a_full_journal_goes_on_in_a_new_file_that_can_be_replayed_alone():
+    chance = random.Random(5)
+    with machine() as m:
+        m.zone(0, "cpu-thermal", 60000)
+        m.write("proc/meminfo", "MemAvailable: 4000000 kB")
+        journal, older, limit = m.root / "journal.jsonl", m.root / "journal.jsonl.1", 20000
+        with loop(m.root, "quick", root=m.root, journal=journal, limit=limit) as g:
+            while not (older.exists() and lines_of(older, "start")[0]["segment"] >= 2):
+                m.zone(0, "cpu-thermal", chance.choice([40000, 66000, 68123, 72345, 90000]))
+                before = g.ask("status")["decisions"]
+                g.ask("poke")
+                g.until(lambda s: s["decisions"] > before, "deciding")
+            before = g.ask("status")["decisions"]
+            g.until(lambda s: s["decisions"] > before + 2, "going on in the new file")
+            assert g.stop() == {"stopped": True}
+        assert older.stat().st_size < limit + 5000, "one decision's lines may come on top"
+        for path in (older, journal):
+            start, inputs = lines_of(path, "start")[0], lines_of(path, "input")
+            assert start["memory"] and set(inputs[0]["readings"]) == {"temp.cpu", "memory.available"}, start
+            assert simulate("journal", path).startswith(f"{len(inputs)} decisions, "), path
+        ends = [lines_of(p, "input")[at]["t_ns"] for p, at in ((older, -1), (journal, 0))]
+        assert ends[0] < ends[1], ends
+        forgetful = m.root / "forgetful.jsonl"
+        lines = older.read_text().splitlines()
+        forgetful.write_text("\n".join([json.dumps({**json.loads(lines[0]), "memory": "0 1 2"}), *lines[1:]]) + "\n")
+        assert "is damaged, or another version" in simulate("journal", forgetful)
 
 
 def test_replay_gives_the_simulators_states():

@@ -669,6 +669,72 @@ static void test_a_guarantee_is_broken_once(void **state)
 
 /* The same inputs give the same decision, bit for bit, from a copy of the state, and a shifted
  * clock changes nothing. */
+/* Written down in the middle and read back, the memory goes on as if nothing had been. */
+static void test_memory_as_text(void **state)
+{
+    (void)state;
+    static struct part_bench a, b;
+    struct pol_decision decision[2];
+    struct ert_error err;
+    char *text;
+    start_parts(&a, POLICY("    trips:\n"
+                           "      - {name: hot, sensor: temp.cpu, above: 60C, hysteresis: 3C, for: "
+                           "2s, states: 1..3}\n"
+                           "      - {name: cold, sensor: temp.battery, below: 20C, states: 2}\n"
+                           "    dwell: {down: 1s, up: 3s}\n"));
+    srand(5);
+    for (unsigned i = 0; i < 400; i++) {
+        skin_of(&a, rand() % 4 ? 15 + rand() % 20 : -1, rand() % 9 ? 50 + rand() % 20 : -1, 1);
+        if (i % 7)
+            continue;
+        b.policy = a.policy;
+        assert_int_equal(pol_state_write(&a.policy, &a.state, &text, &err), 0);
+        assert_int_equal(pol_state_read(&b.policy, text, &b.state, &err), 0);
+        free(text);
+        struct pol_state before = a.state;
+        uint64_t now_ns = a.state.now_ns + 1500000000U;
+        pol_decide(&a.policy, &a.state, now_ns, a.raw, &decision[0]);
+        pol_decide(&b.policy, &b.state, now_ns, a.raw, &decision[1]);
+        assert_int_equal(decision[0].state, decision[1].state);
+        assert_string_equal(decision[0].reason, decision[1].reason);
+        a.state = before;
+    }
+    static const char *const damaged[] = {"", "1", "x 0 0 -1 0 0", "99 0 0 -1 0 0", "0 0 2 -1 0 0"};
+    for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++)
+        assert_int_equal(pol_state_read(&a.policy, damaged[i], &b.state, &err), -ERT_E_FORMAT);
+}
+
+static void test_another_policy_takes_over(void **state)
+{
+    (void)state;
+    static struct part_bench a;
+    struct pol_state carried;
+    start_parts(&a, POLICY("    trips:\n"
+                           "      - {name: hot, sensor: temp.cpu, above: 60C, states: 2..3}\n"
+                           "      - {name: warm, sensor: temp.battery, above: 40C, states: 1}\n"));
+    skin_of(&a, 30, 70, 1);
+    assert_int_equal(a.state.state, 2);
+    struct pol_policy next = compiled(
+        "edgert: 1\nladders: {l: [w4a16, {point: w4a16, threads: 1, tokens-per-second: 6}]}\n"
+        "policies:\n  p:\n    ladder: l\n    trips:\n"
+        "      - {name: new, sensor: temp.skin, above: 60C, states: 1}\n"
+        "      - {name: hot, sensor: temp.cpu, above: 65C, states: 1}\n",
+        "p");
+    pol_state_carry(&carried, &next, &a.state, &a.policy);
+    assert_int_equal(carried.state, 1); /* the rung of that name */
+    assert_int_equal(carried.trip, 1);
+    assert_true(carried.trips[1].active && carried.trips[1].request == 1 &&
+                !carried.trips[0].active);
+    assert_true(carried.sensors[1].last.value == 70 && !carried.sensors[0].has_last);
+    assert_true(carried.has_changed && carried.changed_ns == a.state.changed_ns);
+    struct pol_policy short_one = compiled("edgert: 1\nladders: {l: [w8a8]}\n"
+                                           "policies: {p: {ladder: l}}\n",
+                                           "p");
+    pol_state_carry(&carried, &short_one, &a.state, &a.policy);
+    assert_int_equal(carried.state, 0);
+    assert_int_equal(carried.trip, -1);
+}
+
 static void test_a_decision_is_a_pure_function(void **state)
 {
     (void)state;
@@ -715,6 +781,8 @@ int main(void)
         cmocka_unit_test(test_on_missing_has_a_default),
         cmocka_unit_test(test_dwell_holds_a_change_back),
         cmocka_unit_test(test_a_clock_that_falls_counts_as_still),
+        cmocka_unit_test(test_memory_as_text),
+        cmocka_unit_test(test_another_policy_takes_over),
         cmocka_unit_test(test_a_decision_is_a_pure_function),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

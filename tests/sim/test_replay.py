@@ -208,15 +208,16 @@ def test_a_golden_that_differs_names_the_first_line():
 def journal_of(seed, steps=60):
     """A journal as a live run would leave it, its states from the model."""
     text, p, rows = random_case(seed, steps)
-    lines = [json.dumps({"type": "start", "version": 1, "policy": "p", "policy_yaml": text, "poll_ns": p.poll})]
+    lines = [json.dumps({"type": "start", "version": 2, "policy": "p", "policy_yaml": text, "poll_ns": p.poll})]
     last, state = {}, 0
     for now, row in rows:
         readings = {}
         for n, (v, why, t) in row.items():
             finite = v is not None and abs(v) < 1e300 and v == v
-            reading = [v, t] if finite else [None, why or "READ_FAILED", t]
-            if last.get(n) != reading:
-                readings[n] = last[n] = reading
+            said, held_time, fresh = v if finite else why or "READ_FAILED", *last.get(n, (None, 0, False))[1:]
+            if n not in last or last[n][0] != said or t != (now if fresh else held_time):
+                readings[n] = said if t == now else [said, t]
+            last[n] = said, t, t == now
         before = state
         state, _ = p.decide(now, {n: (v if v is not None and abs(v) < 1e300 else None, t) for n, (v, _, t) in row.items()})
         lines.append(json.dumps({"type": "input", "t_ns": now, "readings": readings, "state": state}))
