@@ -12,6 +12,7 @@ enum { CLI_TERMINATED = 143 };
 
 /* A signal handler has no argument of its own: these are the program's only globals. */
 static _Atomic(struct ert_conversation *) answering;
+static _Atomic(struct ert_engine *) reloading;
 static atomic_int interrupts;
 static _Atomic(const char *) restore_bytes;
 static atomic_size_t restore_length;
@@ -47,6 +48,24 @@ static void on_broken_pipe(int number)
     struct ert_conversation *talk = atomic_load(&answering);
     if (talk)
         ert_cancel(talk);
+}
+
+static void on_hangup(int number)
+{
+    (void)number;
+    struct ert_engine *engine = atomic_load(&reloading);
+    if (engine)
+        ert_reload(engine);
+}
+
+void interrupt_reload(struct ert_engine *engine)
+{
+    struct sigaction action = {.sa_handler = engine ? on_hangup : SIG_DFL, .sa_flags = SA_RESTART};
+    if (!engine)
+        sigaction(SIGHUP, &action, NULL);
+    atomic_store(&reloading, engine);
+    if (engine)
+        sigaction(SIGHUP, &action, NULL);
 }
 
 /* A pipe with nothing in it. */

@@ -11,6 +11,8 @@
  * since this call ends the program with status 130, SIGTERM with 143. SIGPIPE cancels as well, and
  * is not counted. */
 void interrupt_arm(struct ert_conversation *talk);
+/* From now on SIGHUP has that engine read its policy again; NULL = it ends the program as ever. */
+void interrupt_reload(struct ert_engine *engine);
 /* True if SIGINT came since interrupt_arm. */
 bool interrupt_seen(void);
 /* Waits until standard input has something to read (or ended); false if SIGINT comes first. */

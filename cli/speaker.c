@@ -1,5 +1,7 @@
 #include "cli/speaker.h"
 
+#include "cli/interrupt.h"
+
 void speaker_init(struct speaker *s)
 {
     *s = (struct speaker){.max_tokens = 512};
@@ -11,8 +13,10 @@ int speaker_open(struct speaker *s)
     struct ert_failure why;
     if (ert_model_open(&s->model, s->model_path, &why) == 0 &&
         ert_engine_open(&s->engine, s->model, &s->engine_options, &why) == 0 &&
-        ert_conversation_open(&s->talk, s->engine, &s->options, &why) == 0)
+        ert_conversation_open(&s->talk, s->engine, &s->options, &why) == 0) {
+        interrupt_reload(s->engine);
         return CLI_OK;
+    }
     speaker_close(s);
     return cli_fail(why.code, why.text);
 }
@@ -20,6 +24,7 @@ int speaker_open(struct speaker *s)
 int speaker_close(struct speaker *s)
 {
     struct ert_failure why;
+    interrupt_reload(NULL);
     ert_conversation_free(s->talk);
     int rc = ert_engine_close(s->engine, &why);
     ert_model_free(s->model);

@@ -11,6 +11,7 @@
 #define DRAW_INTERVAL_NS 100000000ULL
 #define RATE_INTERVAL_NS 500000000ULL
 #define NS_PER_S         1e9
+#define NOTE_LASTS_NS    8000000000ULL
 
 enum { STATUS_ROWS = 2, LEAST_ROWS = 8, LEAST_COLUMNS = 20, LINE_BYTES = 512 };
 
@@ -107,6 +108,12 @@ static void format_sensors(const struct status_line *line, const struct ert_stat
             n += sensor_text(status, fields[i].prefix, fields[i].label, out + n, LINE_BYTES - n);
 }
 
+void status_line_note(struct status_line *line, const char *text)
+{
+    snprintf(line->note, sizeof line->note, "%s", text);
+    line->note_until_ns = ert_now_ns() + NOTE_LASTS_NS;
+}
+
 void status_line_draw(struct status_line *line, struct ert_engine *engine, bool now)
 {
     uint64_t time_ns = ert_now_ns();
@@ -126,10 +133,13 @@ void status_line_draw(struct status_line *line, struct ert_engine *engine, bool 
     char sensors[LINE_BYTES], text[3 * LINE_BYTES];
     ert_get_status(engine, &status);
     format_sensors(line, &status, sensors);
-    int n = snprintf(
-        text, sizeof text, "\0337\033[%d;1H\033[2K\033[7m%-*.*s\033[0m\033[%d;1H\033[2K%.*s\0338",
-        rows - 1, columns - 1 < LINE_BYTES ? columns - 1 : LINE_BYTES - 1, columns - 1, sensors,
-        rows, columns - 1, status.reason[0] ? status.reason : "no switch yet");
+    int n = snprintf(text, sizeof text,
+                     "\0337\033[%d;1H\033[2K\033[7m%-*.*s\033[0m\033[%d;1H\033[2K%.*s\0338",
+                     rows - 1, columns - 1 < LINE_BYTES ? columns - 1 : LINE_BYTES - 1, columns - 1,
+                     sensors, rows, columns - 1,
+                     time_ns < line->note_until_ns ? line->note
+                     : status.reason[0]            ? status.reason
+                                                   : "no switch yet");
     put(text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
     line->drawn_ns = time_ns;
 }

@@ -14,6 +14,8 @@ struct status_line {
     uint64_t drawn_ns;
     uint64_t rate_ns, rate_tokens, tokens; /* the rate counts tokens since rate_ns */
     double tok_s;
+    char note[256]; /* stands in the place of the last switch's reason */
+    uint64_t note_until_ns;
     char restore[64]; /* what gives the terminal back */
 };
 
@@ -22,6 +24,8 @@ void status_line_open(struct status_line *line);
 void status_line_close(struct status_line *line);
 /* One token more. */
 void status_line_token(struct status_line *line);
+/* Shows a sentence for a while. */
+void status_line_note(struct status_line *line, const char *text);
 /* Draws, at most ten times a second unless now. */
 void status_line_draw(struct status_line *line, struct ert_engine *engine, bool now);
 

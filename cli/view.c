@@ -42,16 +42,26 @@ static void text_hold(void *ctx)
     status_line_draw(&view->line, view->engine, false);
 }
 
+static void text_notice(void *ctx, const char *text)
+{
+    struct view *view = ctx;
+    if (view->on_terminal)
+        status_line_note(&view->line, text);
+    else
+        fprintf(stderr, "[%s]\n", text);
+}
+
 /* ---- both ---------------------------------------------------------------------------------- */
 
 void view_init(struct view *view, struct ert_engine *engine, bool json)
 {
     *view = (struct view){.engine = engine, .json = json};
     if (json) {
-        view->callbacks = (struct ert_callbacks){view, view_json_token, view_json_swap, NULL};
+        view->callbacks =
+            (struct ert_callbacks){view, view_json_token, view_json_swap, NULL, view_json_notice};
         return;
     }
-    view->callbacks = (struct ert_callbacks){view, text_token, text_swap, text_hold};
+    view->callbacks = (struct ert_callbacks){view, text_token, text_swap, text_hold, text_notice};
     view->wraps = isatty(STDOUT_FILENO);
     view->on_terminal = view->wraps && isatty(STDERR_FILENO);
     /* Answers are UTF-8 whatever the locale says, and so must the widths of characters be. */

@@ -37,6 +37,12 @@ void view_json_swap(void *ctx, const struct ert_swap *swap)
                    JSON_COMPACT);
 }
 
+void view_json_notice(void *ctx, const char *text)
+{
+    (void)ctx;
+    cli_print_json(json_pack("{s:s, s:s}", "type", "notice", "text", text), JSON_COMPACT);
+}
+
 static json_t *point_summary(const struct ert_point_use *use)
 {
     double tok_s = use->decode_s > 0 ? (double)use->tokens / use->decode_s : 0;

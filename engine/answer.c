@@ -54,13 +54,13 @@ static void report_switch(struct answering *a, const struct rt_switch_take *take
     struct gov_switch_event event = {.token = rt_session_position(a->talk->session),
                                      .time_ns = now,
                                      .cost_ns = cost_ns,
-                                     .state = take->index};
-    snprintf(event.from, sizeof event.from, "%s", rt_point_at(e->table, from)->name);
+                                     .state = rungs_state(take->index)};
+    snprintf(event.from, sizeof event.from, "%s", engine_point(e, from)->name);
     snprintf(event.to, sizeof event.to, "%s", a->point->name);
     find_cause(e, take->failsafe, &event);
     pthread_mutex_lock(&e->lock);
     snprintf(e->reason, sizeof e->reason, "%s", event.reason);
-    e->use[take->index].entered++;
+    use_of(e, take->index)->entered++;
     e->switches++;
     pthread_mutex_unlock(&e->lock);
     if (e->governor)
@@ -79,17 +79,33 @@ static void report_switch(struct answering *a, const struct rt_switch_take *take
     }
 }
 
+/* What the governor has to say to the person, at most once each. */
+static void pass_notice(struct answering *a)
+{
+    char text[sizeof a->engine->notice];
+    unsigned notices = atomic_load(&a->engine->notices);
+    if (notices == a->talk->notices)
+        return;
+    a->talk->notices = notices;
+    pthread_mutex_lock(&a->engine->lock);
+    memcpy(text, a->engine->notice, sizeof text);
+    pthread_mutex_unlock(&a->engine->lock);
+    if (a->callbacks->on_notice)
+        a->callbacks->on_notice(a->callbacks->ctx, text);
+}
+
 /* Reads the switch, once per step. The only place where a session's point changes. */
 static void take_point(struct answering *a)
 {
     struct ert_conversation *talk = a->talk;
     struct ert_engine *e = a->engine;
+    pass_notice(a);
     uint64_t begin = ert_now_ns();
     struct rt_switch_take take = rt_switch_take(e->sw, begin);
-    bool moved = take.index != e->index || take.failsafe != e->failsafe;
+    bool moved = take.index != e->code || take.failsafe != e->failsafe;
     if (!moved && take.index == talk->applied && take.epoch == talk->epoch)
         return;
-    a->point = rt_point_at(e->table, take.index);
+    a->point = engine_point(e, take.index);
     if (!a->point->pause)
         rt_session_set_point(talk->session, a->point);
     rt_switch_ack(e->sw, take.epoch);
@@ -99,13 +115,14 @@ static void take_point(struct answering *a)
     if (!moved)
         return;
     count(a);
-    uint32_t from = e->index;
+    uint32_t from = e->code;
     pthread_mutex_lock(&e->lock);
-    e->index = take.index;
+    e->code = take.index;
     e->failsafe = take.failsafe;
     pthread_mutex_unlock(&e->lock);
-    /* The end of a failsafe at the point it was left at is no switch. */
-    if (from != take.index || take.failsafe)
+    /* The end of a failsafe at the point it was left at is no switch, nor is another ladder's rung
+     * that is the same. */
+    if (strcmp(engine_point(e, from)->name, a->point->name) != 0 || take.failsafe)
         report_switch(a, &take, from, begin, cost_ns);
 }
 
@@ -256,7 +273,7 @@ int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, ui
     struct answering a = {.talk = talk,
                           .engine = talk->engine,
                           .callbacks = callbacks ? callbacks : &none,
-                          .point = rt_point_at(talk->engine->table, talk->engine->index),
+                          .point = engine_point(talk->engine, talk->engine->code),
                           .counted_ns = begin,
                           .counted_to = rt_session_position(talk->session),
                           .idle = true};

@@ -94,6 +94,10 @@ int ert_engine_open(struct ert_engine **out, struct ert_model *model,
 /* Stops the threads. Frees in any case; a negative return tells that the journal is incomplete. */
 int ert_engine_close(struct ert_engine *engine, struct ert_failure *why);
 
+/* Reads the policy files again, as happens when one of them changes. A mistake in them keeps the
+ * policy that holds; on_notice tells either. Async-signal-safe; from any thread. */
+void ert_reload(struct ert_engine *engine);
+
 /* What was done at one operating point, summed over the engine's conversations. */
 struct ert_point_use {
     char point[48];         /* "w4a16@1t", as the ladder names it */
@@ -185,6 +189,7 @@ struct ert_callbacks {
     void (*on_token)(void *ctx, const struct ert_token *token);
     void (*on_swap)(void *ctx, const struct ert_swap *swap);
     void (*on_hold)(void *ctx); /* every 20 ms or so while paused or waiting for the pace */
+    void (*on_notice)(void *ctx, const char *text); /* the policy was read again, or why not */
 };
 
 enum ert_end {

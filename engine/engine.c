@@ -20,16 +20,59 @@ static unsigned usable_cpus(void)
 
 /* ---- the governor's side ------------------------------------------------------------------- */
 
+static struct planes_rung rung_of(const struct ert_engine *e, uint32_t state)
+{
+    uint32_t code = rungs_code(e->ladder, state);
+    return (struct planes_rung){code, rt_point_needs_l(engine_point(e, code))};
+}
+
 static void apply(void *ctx, const struct pol_decision *decision)
 {
     struct ert_engine *e = ctx;
-    planes_want(e->planes, decision->state, decision->release_memory);
+    planes_want(e->planes, rung_of(e, decision->state), decision->release_memory);
 }
 
 static void beat(void *ctx, uint64_t deadline_ns)
 {
     struct ert_engine *e = ctx;
-    rt_switch_beat(e->sw, deadline_ns, e->policy->failsafe);
+    uint32_t failsafe = e->ladders[e->ladder]->policy->failsafe;
+    rt_switch_beat(e->sw, deadline_ns, rungs_code(e->ladder, failsafe));
+}
+
+static int read_policy(struct ert_engine *e, struct rungs **rungs, struct ert_error *err);
+
+static int reload(void *ctx, struct pol_policy *policy, struct ert_error *err)
+{
+    struct ert_engine *e = ctx;
+    struct rungs *fresh;
+    if (e->ladder + 1 == RUNGS_LADDERS)
+        return ert_fail(err, ERT_E_FULL, "it was read again %d times: start the program anew",
+                        RUNGS_LADDERS - 1);
+    int rc = read_policy(e, &fresh, err);
+    if (!rc && (rc = use_add_rungs(e, fresh, err)))
+        rungs_free(fresh);
+    if (rc)
+        return rc;
+    rungs_free(e->pending);
+    e->pending = fresh;
+    memcpy(policy, fresh->policy, sizeof *policy);
+    return 0;
+}
+
+static void adopt(void *ctx)
+{
+    struct ert_engine *e = ctx;
+    e->ladders[++e->ladder] = e->pending;
+    e->pending = NULL;
+}
+
+static void notice(void *ctx, const char *text)
+{
+    struct ert_engine *e = ctx;
+    pthread_mutex_lock(&e->lock);
+    snprintf(e->notice, sizeof e->notice, "%s", text);
+    pthread_mutex_unlock(&e->lock);
+    atomic_fetch_add(&e->notices, 1);
 }
 
 /* "replay:FILE[@SPEED]" or "live". *file is the caller's to free. */
@@ -65,39 +108,72 @@ static int start_governor(struct ert_engine *e, const struct ert_engine_options 
     int rc = parse_sensors(options->sensors, &replay, &speed, err);
     if (rc)
         return rc;
+    struct layers_watch watched;
     struct gov_config config = {
-        .policy = e->policy,
+        .policy = e->ladders[0]->policy,
         .sources = {.root = options->sensor_root ? options->sensor_root : "",
                     .replay = replay,
                     .replay_speed = speed},
         .journal = options->journal,
         .journal_bytes = (uint64_t)options->journal_mib << 20,
-        .actuator = {.ctx = e, .apply = apply, .beat = beat},
+        .actuator = {.ctx = e,
+                     .apply = apply,
+                     .beat = beat,
+                     .reload = reload,
+                     .adopt = adopt,
+                     .notice = notice},
     };
-    rc = gov_start(&e->governor, &config, err);
+    rc = layers_watch_policies(options->policy_file, &watched, err);
+    config.watched = watched.watches;
+    config.n_watched = watched.n;
+    if (!rc)
+        rc = gov_start(&e->governor, &config, err);
+    layers_watch_release(&watched);
     free(replay);
     return rc;
 }
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
-static int compile_policy(struct ert_engine *e, const struct ert_engine_options *options,
+static int compile_policy(const struct ert_engine *e, struct pol_policy *policy,
                           struct ert_error *err)
 {
     struct pol_file *file;
-    int rc = layers_load_policies(options->sensor_root, options->policy_file, &file, err);
+    int rc = layers_load_policies(e->sensor_root, e->policy_file, &file, err);
     if (rc)
         return rc;
-    struct pol_point *rungs = calloc(POL_MAX_STATES, sizeof *rungs);
-    e->policy = calloc(1, sizeof *e->policy);
-    if (rungs && e->policy)
-        rc = pol_compile(file, options->policy ? options->policy : "balanced", rungs,
-                         ladder_from_catalog(e->model->pack, rungs), e->policy, err);
-    else
-        rc = ert_fail(err, ERT_E_NOMEM, "out of memory for a policy");
-    free(rungs);
+    struct pol_point *points = calloc(POL_MAX_STATES, sizeof *points);
+    rc = points ? pol_compile(file, e->policy_name, points,
+                              ladder_from_catalog(e->model->pack, points), policy, err)
+                : ert_fail(err, ERT_E_NOMEM, "out of memory for a policy");
+    free(points);
     pol_file_free(file);
     return rc;
+}
+
+/* The policy as its files have it now, and its ladder. */
+static int read_policy(struct ert_engine *e, struct rungs **rungs, struct ert_error *err)
+{
+    struct pol_policy *policy = calloc(1, sizeof *policy);
+    *rungs = NULL;
+    if (!policy)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory for a policy");
+    int rc = compile_policy(e, policy, err);
+    if (!rc)
+        return rungs_of_policy(rungs, policy, e->model->pack, rt_team_size(e->team), err);
+    free(policy);
+    return rc;
+}
+
+/* What reading again needs. */
+static int keep_options(struct ert_engine *e, const struct ert_engine_options *options,
+                        struct ert_error *err)
+{
+    e->policy_name = strdup(options->policy ? options->policy : "balanced");
+    e->policy_file = options->policy_file ? strdup(options->policy_file) : NULL;
+    e->sensor_root = strdup(options->sensor_root ? options->sensor_root : "");
+    bool all = e->policy_name && e->sensor_root && !options->policy_file == !e->policy_file;
+    return all ? 0 : ert_fail(err, ERT_E_NOMEM, "out of memory for a policy's name");
 }
 
 static int fixed_point(struct ert_engine *e, const struct ert_engine_options *options,
@@ -106,37 +182,21 @@ static int fixed_point(struct ert_engine *e, const struct ert_engine_options *op
     if (options->policy || options->policy_file || options->sensors || options->journal)
         return ert_fail(err, ERT_E_USAGE,
                         "a fixed point excludes a policy, its sensors and its journal");
-    struct pol_point rung = {0};
-    if (!strcmp(options->point, "pause"))
-        return ert_fail(err, ERT_E_USAGE, "a fixed point 'pause' would never say a word");
-    snprintf(rung.name, sizeof rung.name, "%s", options->point);
-    snprintf(rung.point, sizeof rung.point, "%s", options->point);
-    return ladder_resolve(e->model->pack, &rung, 1, rt_team_size(e->team), &e->table, err);
+    return rungs_of_point(&e->ladders[0], options->point, e->model->pack, rt_team_size(e->team),
+                          err);
 }
 
 /* The best rung that can run at once: one that waits for no plane to come in, if there is one. */
 static uint32_t first_point(const struct ert_engine *e)
 {
-    uint32_t n = rt_point_table_size(e->table);
+    uint32_t n = rt_point_table_size(e->ladders[0]->table);
     if (rt_pack_resident_l(e->model->pack) > 0.99)
         return 0;
     for (uint32_t i = 0; i < n; i++) {
-        const struct rt_point *point = rt_point_at(e->table, i);
+        const struct rt_point *point = engine_point(e, rungs_code(0, i));
         if (!point->pause && !rt_point_needs_l(point))
             return i;
     }
-    return 0;
-}
-
-static int create_use(struct ert_engine *e, struct ert_error *err)
-{
-    uint32_t n = rt_point_table_size(e->table);
-    e->use = calloc(n, sizeof *e->use);
-    if (!e->use || pthread_mutex_init(&e->lock, NULL))
-        return ert_fail(err, ERT_E_NOMEM, "out of memory for the engine");
-    e->has_lock = true;
-    for (uint32_t i = 0; i < n; i++)
-        snprintf(e->use[i].point, sizeof e->use[i].point, "%s", rt_point_at(e->table, i)->name);
     return 0;
 }
 
@@ -144,20 +204,23 @@ static int create_use(struct ert_engine *e, struct ert_error *err)
 static int start(struct ert_engine *e, const struct ert_engine_options *options,
                  struct ert_error *err)
 {
-    int rc = create_use(e, err);
-    e->index = e->policy ? first_point(e) : 0;
+    if (pthread_mutex_init(&e->lock, NULL))
+        return ert_fail(err, ERT_E_NOMEM, "out of memory for the engine");
+    e->has_lock = true;
+    int rc = use_add_rungs(e, e->ladders[0], err);
+    e->code = options->point ? 0 : rungs_code(0, first_point(e));
     if (!rc)
-        rc = rt_switch_create(&e->sw, e->table, e->index, err);
+        rc = rt_switch_create(&e->sw, e->ladders[0]->table, e->code, err);
     if (rc)
         return rc;
     rt_switch_idle(e->sw, true);
-    if (!e->policy)
+    if (options->point)
         return 0;
-    rc = planes_create(&e->planes, e->model->pack, e->sw, e->index, err);
+    rc = planes_create(&e->planes, e->model->pack, e->sw, rung_of(e, rungs_state(e->code)), err);
     if (rc)
         return rc;
-    if (e->index != 0)
-        planes_want(e->planes, 0, false);
+    if (e->code != 0)
+        planes_want(e->planes, rung_of(e, 0), false);
     return start_governor(e, options, err);
 }
 
@@ -182,10 +245,9 @@ int ert_engine_open(struct ert_engine **out, struct ert_model *model,
     if (!rc && options->point)
         rc = fixed_point(e, options, &err);
     else if (!rc)
-        rc = compile_policy(e, options, &err);
-    if (!rc && e->policy)
-        rc = ladder_resolve(model->pack, e->policy->states, e->policy->n_states,
-                            rt_team_size(e->team), &e->table, &err);
+        rc = keep_options(e, options, &err);
+    if (!rc && !options->point)
+        rc = read_policy(e, &e->ladders[0], &err);
     if (!rc)
         rc = start(e, options, &err);
     if (rc) {
@@ -205,13 +267,22 @@ int ert_engine_close(struct ert_engine *e, struct ert_failure *why)
     planes_free(e->planes);
     if (e->sw)
         rt_switch_free(e->sw);
-    if (e->table)
-        rt_point_table_unref(e->table);
+    for (size_t i = 0; i < RUNGS_LADDERS; i++)
+        rungs_free(e->ladders[i]);
+    rungs_free(e->pending);
     rt_team_free(e->team);
     if (e->has_lock)
         pthread_mutex_destroy(&e->lock);
     free(e->use);
-    free(e->policy);
+    free(e->policy_name);
+    free(e->policy_file);
+    free(e->sensor_root);
     free(e);
     return rc ? engine_failed(why, &err) : 0;
+}
+
+void ert_reload(struct ert_engine *e)
+{
+    if (e->governor)
+        gov_reload(e->governor);
 }

@@ -8,6 +8,7 @@
 #include "engine/edgert.h"
 #include "engine/layers.h"
 #include "engine/planes.h"
+#include "engine/rungs.h"
 #include "governor/governor.h"
 #include "runtime/runtime.h"
 
@@ -20,21 +21,30 @@ struct ert_model {
 struct ert_engine {
     struct ert_model *model;
     struct rt_team *team;
-    struct rt_point_table *table;
-    struct rt_switch *sw;
-    struct planes *planes; /* NULL at a fixed point, as are governor and policy */
+    struct rt_switch *sw;  /* carries codes, rungs.h */
+    struct planes *planes; /* NULL at a fixed point, as is the governor */
     struct gov_governor *governor;
-    struct pol_policy *policy;
     atomic_bool busy; /* a conversation is answering */
     uint64_t opened_ns;
 
+    /* Ladders in the order of their coming; each is there before a code of it is published. */
+    struct rungs *ladders[RUNGS_LADDERS];
+    /* Of the governor's thread: the ladder that decisions mean, one that is read and not yet
+     * adopted, and what reading again needs. */
+    uint32_t ladder;
+    struct rungs *pending;
+    char *policy_name, *policy_file, *sensor_root;
+    atomic_uint notices; /* counts what is to be said to the person */
+
     pthread_mutex_t lock; /* of all below: other threads read them through ert_get_* */
     bool has_lock;
-    uint32_t index; /* point in effect */
+    uint32_t code; /* rung in effect */
     bool failsafe;
     uint64_t switches;
     char reason[POL_REASON];
-    struct ert_point_use *use; /* [size of table] */
+    char notice[256];
+    size_t n_use;
+    struct ert_point_use *use; /* [n_use], one for each name of a rung */
     double power_w;            /* battery.power when last looked at, NaN = unknown */
     uint64_t power_ns;         /* when that was */
 };
@@ -46,9 +56,10 @@ struct ert_conversation {
     char *system; /* NULL = the chat format's own */
     bool raw;
     atomic_bool cancel;
-    int32_t pending; /* last token of an answer that ended before it was fed, -1 = none */
-    uint64_t epoch;  /* last one acknowledged */
-    int64_t applied; /* index of the session's point, -1 = none yet */
+    int32_t pending;  /* last token of an answer that ended before it was fed, -1 = none */
+    uint64_t epoch;   /* last one acknowledged */
+    int64_t applied;  /* code of the session's point, -1 = none yet */
+    unsigned notices; /* how many were said */
 };
 
 /* Fills why from err; returns err's code, negative. */
@@ -59,11 +70,21 @@ int engine_failed(struct ert_failure *why, const struct ert_error *err);
 int turn_encode(const struct ert_conversation *talk, const char *text, int32_t **out, size_t *n,
                 struct ert_error *err);
 
+/* The point that a code stands for. */
+static inline const struct rt_point *engine_point(const struct ert_engine *engine, uint32_t code)
+{
+    return rt_point_at(engine->ladders[code >> RUNGS_STATE_BITS]->table, rungs_state(code));
+}
+
 /* Feeds ids and answers. */
 int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, uint32_t max_tokens,
                const struct ert_callbacks *callbacks, struct ert_answer *answer,
                struct ert_error *err);
 
+/* Where what is done at a rung is counted; under the engine's lock. */
+struct ert_point_use *use_of(struct ert_engine *engine, uint32_t code);
+/* Gives each rung of a new ladder its place there, by its name. */
+int use_add_rungs(struct ert_engine *engine, struct rungs *rungs, struct ert_error *err);
 /* Adds time and tokens to the point in effect; the time counts as prefill or decoding. */
 void use_add(struct ert_engine *engine, uint64_t from_ns, uint64_t to_ns, uint64_t tokens,
              bool prefill);

@@ -217,3 +217,57 @@ int layers_load_policies(const char *root, const char *extra, struct pol_file **
         free(list.paths[i]);
     return rc;
 }
+
+/* ---- watching ------------------------------------------------------------------------------ */
+
+/* Takes path over: a file in its folder, or with a pattern all such files of the folder. */
+static int watch(struct layers_watch *watched, char *path, const char *pattern,
+                 struct ert_error *err)
+{
+    if (!path)
+        return 0;
+    char *slash = pattern ? NULL : strrchr(path, '/');
+    struct gov_watch *w = &watched->watches[watched->n];
+    w->pattern = strdup(pattern ? pattern : slash ? slash + 1 : path);
+    if (slash)
+        *(slash == path ? slash + 1 : slash) = '\0';
+    w->folder = pattern || slash ? path : strdup(".");
+    if (w->folder != path)
+        free(path);
+    watched->n++;
+    return w->pattern && w->folder ? 0 : ert_fail(err, ERT_E_NOMEM, "out of memory for a path");
+}
+
+int layers_watch_policies(const char *extra, struct layers_watch *watched, struct ert_error *err)
+{
+    static const char yaml[] = "*.yaml";
+    char *paths[8] = {NULL};
+    int rc = 0;
+    *watched = (struct layers_watch){.n = 0};
+    find_shipped("policies.yaml", &paths[0]);
+    find_shipped("devices.d", &paths[1]);
+    format_path(&paths[2], NULL, SYSTEM_CONFIG "/policies.yaml");
+    format_path(&paths[3], NULL, SYSTEM_CONFIG "/policies.d");
+    format_path(&paths[4], NULL, SYSTEM_CONFIG "/devices.d");
+    user_path("XDG_CONFIG_HOME", ".config", "policies.yaml", &paths[5], NULL);
+    user_path("XDG_CONFIG_HOME", ".config", "devices.d", &paths[6], NULL);
+    if (extra)
+        format_path(&paths[7], NULL, "%s", extra);
+    static const bool is_folder[8] = {[1] = true, [3] = true, [4] = true, [6] = true};
+    for (size_t i = 0; i < 8; i++) {
+        if (rc)
+            free(paths[i]);
+        else
+            rc = watch(watched, paths[i], is_folder[i] ? yaml : NULL, err);
+    }
+    return rc;
+}
+
+void layers_watch_release(struct layers_watch *watched)
+{
+    for (size_t i = 0; i < watched->n; i++) {
+        free(watched->watches[i].folder);
+        free(watched->watches[i].pattern);
+    }
+    watched->n = 0;
+}

@@ -15,19 +15,14 @@ struct planes {
     atomic_bool cancel; /* of the populating under way */
     bool stop;
     uint64_t asked, done; /* wishes, counted: equal = nothing to do */
-    uint32_t wanted, published;
+    struct planes_rung wanted, published;
     bool release;
     uint64_t epoch; /* of published */
 };
 
-static bool needs_l(const struct planes *r, uint32_t index)
-{
-    return rt_point_needs_l(rt_point_at(rt_switch_table(r->sw), index));
-}
-
 static void publish(struct planes *r)
 {
-    r->epoch = rt_switch_publish(r->sw, r->wanted);
+    r->epoch = rt_switch_publish(r->sw, r->wanted.code);
     r->published = r->wanted;
 }
 
@@ -70,7 +65,7 @@ static void *work(void *ctx)
     while (!r->stop) {
         if (r->done == r->asked)
             pthread_cond_wait(&r->wish, &r->lock);
-        else if (r->published != r->wanted)
+        else if (r->published.code != r->wanted.code)
             bring_in(r);
         else
             give_back(r);
@@ -80,7 +75,7 @@ static void *work(void *ctx)
 }
 
 int planes_create(struct planes **out, const struct rt_pack *pack, struct rt_switch *sw,
-                  uint32_t first, struct ert_error *err)
+                  struct planes_rung first, struct ert_error *err)
 {
     struct planes *r = calloc(1, sizeof *r);
     *out = NULL;
@@ -116,16 +111,16 @@ void planes_free(struct planes *r)
     free(r);
 }
 
-void planes_want(struct planes *r, uint32_t index, bool release)
+void planes_want(struct planes *r, struct planes_rung wanted, bool release)
 {
     pthread_mutex_lock(&r->lock);
     r->asked++;
-    r->wanted = index;
-    r->release = release && !needs_l(r, index);
+    r->wanted = wanted;
+    r->release = release && !wanted.needs_l;
     atomic_store(&r->cancel, true);
-    if (!needs_l(r, index) || needs_l(r, r->published))
+    if (!wanted.needs_l || r->published.needs_l)
         publish(r);
-    if (r->published == index && !r->release)
+    if (r->published.code == wanted.code && !r->release)
         r->done = r->asked;
     else
         pthread_cond_signal(&r->wish);

@@ -8,15 +8,21 @@
 
 struct planes;
 
-/* sw's current point is first. pack and sw must outlive it. */
+/* A rung, as the switch carries it, and whether it reads the L planes. */
+struct planes_rung {
+    uint32_t code;
+    bool needs_l;
+};
+
+/* sw's current rung is first. pack and sw must outlive it. */
 int planes_create(struct planes **out, const struct rt_pack *pack, struct rt_switch *sw,
-                  uint32_t first, struct ert_error *err);
+                  struct planes_rung first, struct ert_error *err);
 /* Cancels what is under way and joins the thread. NULL is fine. */
 void planes_free(struct planes *r);
 
-/* Wants the point at index: published at once, or as soon as its planes are in memory. A later call
+/* Wants that rung: published at once, or as soon as its planes are in memory. A later call
  * overrides an earlier one. release: the L planes may be dropped once no token reads them. Does not
  * block. */
-void planes_want(struct planes *r, uint32_t index, bool release);
+void planes_want(struct planes *r, struct planes_rung wanted, bool release);
 
 #endif

@@ -189,8 +189,8 @@ static void cgroup_arm(struct gov_source *s, const struct gov_machine *machine,
     char path[GOV_PATH + 16];
     snprintf(path, sizeof path, "%s/memory.events", s->u.cgroup.folder);
     if (s->u.cgroup.item != PRESSURE)
-        gov_events_watch(events, path, GOV_EVENT_PRESSURE,
-                         "pressure: the control group met a memory limit");
+        gov_events_watch_file(events, path, GOV_EVENT_PRESSURE,
+                              "pressure: the control group met a memory limit");
 }
 
 const struct gov_source_kind gov_source_cgroup = {

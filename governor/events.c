@@ -1,6 +1,7 @@
 #include "governor/events.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <linux/netlink.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 
 enum { POKE, UEVENTS, FILES, N_FIXED };
 
-static const uint32_t FILE_CHANGES = IN_MODIFY | IN_CLOSE_WRITE | IN_MOVED_TO;
+/* A folder's files count when they are whole. */
+static const uint32_t FOLDER_CHANGES = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE;
 
 /* ---- open and close ------------------------------------------------------------------------- */
 
@@ -80,29 +82,45 @@ void gov_events_add_trigger(struct gov_events *e, int fd, const char *words)
     e->fds[e->n++] = (struct pollfd){fd, POLLPRI, 0};
 }
 
-void gov_events_watch(struct gov_events *e, const char *path, enum gov_event event,
-                      const char *words)
+static void watch(struct gov_events *e, const char *path, uint32_t changes,
+                  const struct gov_watched *what)
 {
-    if (e->n_watched == GOV_MAX_TRIGGERS)
+    if (e->n_watched == GOV_MAX_WATCHED)
         return;
-    int number = inotify_add_watch(e->fds[FILES].fd, path, FILE_CHANGES);
+    int number = inotify_add_watch(e->fds[FILES].fd, path, changes);
     if (number < 0)
         return;
-    size_t i = 0;
-    while (i < e->n_watched && e->watched[i] != number)
-        i++;
-    e->watched[i] = number;
-    e->watched_events[i] = event;
-    snprintf(e->watched_words[i], sizeof e->watched_words[i], "%s", words);
-    e->n_watched += i == e->n_watched;
+    e->watched[e->n_watched] = *what;
+    e->watched[e->n_watched++].number = number;
 }
 
-void gov_events_disarm(struct gov_events *e)
+void gov_events_watch_file(struct gov_events *e, const char *path, enum gov_event event,
+                           const char *words)
 {
+    struct gov_watched what = {.event = event};
+    snprintf(what.words, sizeof what.words, "%s", words);
+    watch(e, path, IN_MODIFY, &what);
+}
+
+void gov_events_watch_folder(struct gov_events *e, const char *folder, const char *pattern,
+                             enum gov_event event)
+{
+    struct gov_watched what = {.event = event, .folder = true};
+    snprintf(what.words, sizeof what.words, "%s", pattern);
+    watch(e, folder, FOLDER_CHANGES, &what);
+}
+
+void gov_events_disarm(struct gov_events *e, enum gov_event event)
+{
+    size_t kept = 0;
     while (e->n > N_FIXED)
         close(e->fds[--e->n].fd);
-    while (e->n_watched > 0)
-        inotify_rm_watch(e->fds[FILES].fd, e->watched[--e->n_watched]);
+    for (size_t i = 0; i < e->n_watched; i++)
+        if (e->watched[i].event == event)
+            inotify_rm_watch(e->fds[FILES].fd, e->watched[i].number);
+        else
+            e->watched[kept++] = e->watched[i];
+    e->n_watched = kept;
 }
 
 /* ---- waiting -------------------------------------------------------------------------------- */
@@ -152,6 +170,23 @@ static unsigned take_uevents(struct gov_events *e)
     return events;
 }
 
+static unsigned judge_change(struct gov_events *e, const struct inotify_event *change)
+{
+    const char *name = change->len ? change->name : "";
+    unsigned events = 0;
+    for (size_t i = 0; i < e->n_watched; i++) {
+        const struct gov_watched *w = &e->watched[i];
+        if (w->number != change->wd || (w->folder && fnmatch(w->words, name, 0) != 0))
+            continue;
+        events |= w->event;
+        if (w->folder)
+            snprintf(e->what, sizeof e->what, "%.80s was changed", name);
+        else
+            snprintf(e->what, sizeof e->what, "%s", w->words);
+    }
+    return events;
+}
+
 static unsigned take_files(struct gov_events *e)
 {
     _Alignas(struct inotify_event) char buffer[4096];
@@ -161,11 +196,7 @@ static unsigned take_files(struct gov_events *e)
         const struct inotify_event *change;
         for (ssize_t at = 0; at < n; at += (ssize_t)(sizeof *change + change->len)) {
             change = (const struct inotify_event *)(const void *)(buffer + at);
-            for (size_t i = 0; i < e->n_watched; i++)
-                if (e->watched[i] == change->wd) {
-                    events |= e->watched_events[i];
-                    snprintf(e->what, sizeof e->what, "%s", e->watched_words[i]);
-                }
+            events |= judge_change(e, change);
         }
     }
     return events;
@@ -192,7 +223,10 @@ static unsigned take_poke(struct gov_events *e)
     uint64_t count;
     if (read(e->fds[POKE].fd, &count, sizeof count) < 0)
         return 0;
-    return atomic_exchange(&e->reload, false) ? GOV_EVENT_POKE | GOV_EVENT_POLICY : GOV_EVENT_POKE;
+    if (!atomic_exchange(&e->reload, false))
+        return GOV_EVENT_POKE;
+    snprintf(e->what, sizeof e->what, "somebody asked to read the policy again");
+    return GOV_EVENT_POLICY;
 }
 
 static bool wait_once(struct gov_events *e, uint64_t deadline_ns)

@@ -16,16 +16,19 @@ enum gov_event {
     GOV_EVENT_POLICY = 16,  /* a policy file changed, or somebody asked to read them again */
 };
 
-enum { GOV_MAX_TRIGGERS = 16, GOV_EVENT_WORDS = 128 };
+enum { GOV_MAX_TRIGGERS = 16, GOV_MAX_WATCHED = 32, GOV_EVENT_WORDS = 128 };
 
 struct gov_events {
     struct pollfd fds[3 + GOV_MAX_TRIGGERS]; /* poke, uevents, files, then triggers; -1 = none */
     size_t n;
     char triggers[GOV_MAX_TRIGGERS][GOV_EVENT_WORDS]; /* what each is, in words */
-    int watched[GOV_MAX_TRIGGERS];                    /* inotify's number of a watched file */
-    char watched_words[GOV_MAX_TRIGGERS][GOV_EVENT_WORDS];
-    enum gov_event watched_events[GOV_MAX_TRIGGERS];
     size_t n_watched;
+    struct gov_watched {
+        int number; /* inotify's; two patterns of a folder share one */
+        enum gov_event event;
+        char words[GOV_EVENT_WORDS]; /* of a file's event; the pattern of a folder */
+        bool folder;
+    } watched[GOV_MAX_WATCHED];
     char what[GOV_EVENT_WORDS]; /* the last event but a poke, in words */
     _Atomic bool reload;        /* somebody asked to read the policy again */
 };
@@ -40,11 +43,15 @@ void gov_events_ask_reload(struct gov_events *events);
 
 /* Takes fd, which signals POLLPRI; closes it at once where there is no room. */
 void gov_events_add_trigger(struct gov_events *events, int fd, const char *words);
-/* Watches a file that is written to, or a folder in which files are replaced. */
-void gov_events_watch(struct gov_events *events, const char *path, enum gov_event event,
-                      const char *words);
-/* Forgets all triggers and watched files. */
-void gov_events_disarm(struct gov_events *events);
+/* Watches a file that is written to. */
+void gov_events_watch_file(struct gov_events *events, const char *path, enum gov_event event,
+                           const char *words);
+/* Watches for files of a folder, of names that fit a pattern, that are written, moved there or
+ * removed. */
+void gov_events_watch_folder(struct gov_events *events, const char *folder, const char *pattern,
+                             enum gov_event event);
+/* Forgets all triggers, and what was watched for an event of that kind. */
+void gov_events_disarm(struct gov_events *events, enum gov_event event);
 
 /* Until the monotonic time deadline_ns or an event; returns the events (enum gov_event), 0 = none,
  * and leaves the last one's words in events->what. */

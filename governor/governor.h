@@ -15,6 +15,18 @@ struct gov_actuator {
     /* A decision was made (changed or not): alive until deadline_ns (ert_now_ns), which is three
      * of the policy's polls in real time, also while a trace is replayed faster. */
     void (*beat)(void *ctx, uint64_t deadline_ns);
+    /* Reads the policy again into *policy and keeps ready what it needs for it; NULL = it cannot.
+     * adopt: that policy holds, apply and beat mean its states from now on (apply follows at once).
+     * Without an adopt after it, a reload has changed nothing. */
+    int (*reload)(void *ctx, struct pol_policy *policy, struct ert_error *err);
+    void (*adopt)(void *ctx);
+    /* A sentence for the person, NULL = nobody listens: the policy was read again, or why not. */
+    void (*notice)(void *ctx, const char *text);
+};
+
+/* Files of a folder whose change means that the policy is to be read again. */
+struct gov_watch {
+    char *folder, *pattern; /* "/etc/edgert/policies.d", "*.yaml" */
 };
 
 /* Where sensors come from. */
@@ -32,12 +44,16 @@ struct gov_config {
     const char *journal;    /* path of the JSON-lines journal, NULL = none */
     uint64_t journal_bytes; /* past these it becomes JOURNAL.1 and a new one begins; 0 = 32 MiB */
     struct gov_actuator actuator;
+    const struct gov_watch *watched; /* copied; folders that are not there are not watched */
+    size_t n_watched;
 };
 
 /* What a status line or table wants to know; a consistent copy. */
 struct gov_status {
     struct pol_decision decision;
+    char policy[POL_NAME];
     size_t n_sensors;
+    char sensors[POL_MAX_SENSORS][DEV_NAME];
     struct dev_reading readings[POL_MAX_SENSORS]; /* as validated, in the policy's order */
     double replay_s;                              /* position in the trace, 0 if live */
     bool replay_ended;
@@ -61,6 +77,8 @@ int gov_stop(struct gov_governor *g, struct ert_error *err);
 void gov_get_status(struct gov_governor *g, struct gov_status *status);
 /* Wakes the loop for a decision now (tests, events); while replaying, for the next one. */
 void gov_poke(struct gov_governor *g);
+/* Reads the policy again before the next decision. Async-signal-safe; from any thread. */
+void gov_reload(struct gov_governor *g);
 
 /* A switch as the engine applied it, for the journal. Copied into a preallocated ring; never
  * blocks. */

@@ -21,10 +21,10 @@ static const uint64_t PROBE_AGAIN_NS = 5 * NS_PER_S;
 static const uint64_t SHORTEST_WAIT_NS = NS_PER_S / 1000;
 
 struct gov_governor {
-    struct pol_policy policy;
+    struct pol_policy *policy;
     struct gov_actuator actuator;
     struct gov_machine machine;
-    char *root;
+    char *root, *bus_address;
     struct dev_trace *trace;
     double speed;              /* of a replay; 1 live */
     uint64_t poll_ns, wait_ns; /* on the decision clock; in real time */
@@ -36,6 +36,7 @@ struct gov_governor {
     struct pol_state state;
     struct pol_monitor *monitor;
     bool releasing; /* the actuator knows that memory is short */
+    bool adopted;   /* another policy holds, and the actuator does not know its state yet */
     struct gov_journal journal;
     uint64_t start_real_ns, probe_at_ns, decision_ns, decision_real_ns;
 
@@ -73,12 +74,12 @@ static double seconds_since_start(uint64_t decision_ns)
 
 static void read_sensors(struct gov_governor *g, uint64_t now_ns, struct dev_reading *raw)
 {
-    for (size_t i = 0; i < g->policy.n_sensors; i++) {
+    for (size_t i = 0; i < g->policy->n_sensors; i++) {
         const char *before = gov_sensors_source(&g->sensors, i);
         raw[i] = gov_sensors_read(&g->sensors, i, &g->machine, now_ns);
         const char *now = gov_sensors_source(&g->sensors, i);
         if (now != before)
-            gov_journal_source(&g->journal, seconds_since_start(now_ns), g->policy.sensors[i].name,
+            gov_journal_source(&g->journal, seconds_since_start(now_ns), g->policy->sensors[i].name,
                                before, now, gov_sensors_why(&g->sensors, i));
     }
 }
@@ -89,8 +90,21 @@ static void read_sensors(struct gov_governor *g, uint64_t now_ns, struct dev_rea
  * whatever real time does, so that at any speed it decides at the simulator's times. */
 static uint64_t decision_time(const struct gov_governor *g, uint64_t real_ns)
 {
-    return g->trace ? ORIGIN_NS + g->state.decisions * g->poll_ns
-                    : ORIGIN_NS + (real_ns - g->start_real_ns);
+    if (!g->trace)
+        return ORIGIN_NS + (real_ns - g->start_real_ns);
+    return g->state.decisions ? g->decision_ns + g->poll_ns : ORIGIN_NS;
+}
+
+/* What the policy calls its sensors. Called with the lock held, or before there are threads. */
+static void name_sensors(struct gov_governor *g)
+{
+    snprintf(g->status.policy, sizeof g->status.policy, "%s", g->policy->name);
+    g->status.n_sensors = g->policy->n_sensors;
+    for (size_t i = 0; i < g->policy->n_sensors; i++) {
+        memcpy(g->status.sensors[i], g->policy->sensors[i].name, DEV_NAME);
+        g->status.readings[i] = (struct dev_reading){.why = DEV_NO_SAMPLE};
+        g->status.sources[i][0] = g->status.why[i][0] = '\0';
+    }
 }
 
 static uint64_t thread_cpu_ns(void)
@@ -108,7 +122,7 @@ static void tell_source(const struct gov_governor *g, size_t i, struct gov_statu
     snprintf(status->sources[i], sizeof status->sources[i], "%s", source);
     status->why[i][0] = '\0';
     if (made)
-        gov_sensors_blend(&g->policy.sensors[i], status->sources[i], sizeof status->sources[i]);
+        gov_sensors_blend(&g->policy->sensors[i], status->sources[i], sizeof status->sources[i]);
     else if (!*source)
         snprintf(status->why[i], sizeof status->why[i], "%s", gov_sensors_why(&g->sensors, i));
 }
@@ -126,8 +140,8 @@ static void publish_status(struct gov_governor *g, const struct pol_decision *de
         memcpy(g->reasons[decision->state].text, decision->reason, POL_REASON);
         g->reasons[decision->state].trip = decision->trip;
     }
-    for (size_t i = 0; i < g->policy.n_sensors; i++) {
-        status->readings[i] = pol_validated(&g->policy, &g->state, (unsigned)i);
+    for (size_t i = 0; i < g->policy->n_sensors; i++) {
+        status->readings[i] = pol_validated(g->policy, &g->state, (unsigned)i);
         tell_source(g, i, status);
     }
     if (g->trace) {
@@ -149,8 +163,8 @@ static double decision_seconds(const struct gov_governor *g, uint64_t real_ns)
 
 static void validated_readings(const struct gov_governor *g, struct dev_reading *readings)
 {
-    for (size_t i = 0; i < g->policy.n_sensors; i++)
-        readings[i] = pol_validated(&g->policy, &g->state, (unsigned)i);
+    for (size_t i = 0; i < g->policy->n_sensors; i++)
+        readings[i] = pol_validated(g->policy, &g->state, (unsigned)i);
 }
 
 /* Guarantees that are false from this decision on, with the readings that broke them. */
@@ -162,7 +176,7 @@ static void watch_guarantees(struct gov_governor *g)
         validated_readings(g, readings);
     for (unsigned i = 0; broken >> i; i++)
         if (broken >> i & 1)
-            gov_journal_guarantee(&g->journal, &g->policy, seconds_since_start(g->decision_ns), i,
+            gov_journal_guarantee(&g->journal, g->policy, seconds_since_start(g->decision_ns), i,
                                   pol_monitor_status(g->monitor, i), g->state.state, readings);
 }
 
@@ -172,7 +186,7 @@ static void journal_switches(struct gov_governor *g)
     struct dev_reading readings[POL_MAX_SENSORS];
     validated_readings(g, readings);
     while (gov_ring_take(&g->ring, &event)) {
-        gov_journal_switch(&g->journal, &g->policy, decision_seconds(g, event.time_ns), &event,
+        gov_journal_switch(&g->journal, g->policy, decision_seconds(g, event.time_ns), &event,
                            readings);
     }
 }
@@ -192,21 +206,132 @@ static void decide_once(struct gov_governor *g)
     g->decision_real_ns = real_ns;
     probe_again(g, real_ns);
     read_sensors(g, g->decision_ns, raw);
-    pol_decide(&g->policy, &g->state, g->decision_ns, raw, &decision);
-    gov_journal_input(&g->journal, &g->policy, g->decision_ns, raw, decision.state);
+    pol_decide(g->policy, &g->state, g->decision_ns, raw, &decision);
+    gov_journal_input(&g->journal, g->policy, g->decision_ns, raw, decision.state);
     if (decision.changed)
-        gov_journal_decision(&g->journal, &g->policy, seconds_since_start(g->decision_ns),
+        gov_journal_decision(&g->journal, g->policy, seconds_since_start(g->decision_ns),
                              &decision);
     watch_guarantees(g);
     publish_status(g, &decision);
     if (g->actuator.beat)
         g->actuator.beat(g->actuator.ctx, ert_now_ns() + POLLS_UNTIL_DEAD * longest_wait(g));
-    if ((decision.changed || decision.release_memory != g->releasing) && g->actuator.apply)
+    bool news = decision.changed || decision.release_memory != g->releasing || g->adopted;
+    if (news && g->actuator.apply)
         g->actuator.apply(g->actuator.ctx, &decision);
     g->releasing = decision.release_memory;
+    g->adopted = false;
     journal_switches(g);
     gov_journal_flush(&g->journal);
-    gov_journal_rotate(&g->journal, &g->policy, g->poll_ns, &g->state);
+    gov_journal_rotate(&g->journal, g->policy, g->poll_ns, &g->state);
+}
+
+/* ---- another policy ------------------------------------------------------------------------- */
+
+static void poke(void *ctx)
+{
+    gov_poke(ctx);
+}
+
+/* The policies' rhythm at the replay's speed. */
+static int set_poll(struct gov_governor *g, const struct pol_policy *policy, struct ert_error *err)
+{
+    double poll_s = policy->poll_s;
+    if (!(poll_s >= 1e-3) || poll_s > 86400)
+        return ert_fail(err, ERT_E_USAGE, "policy %s polls every %g s: expected 1 ms to a day",
+                        policy->name, poll_s);
+    g->poll_ns = (uint64_t)llround(poll_s * 1e9);
+    double wait_ns = (double)g->poll_ns / g->speed;
+    g->wait_ns = wait_ns > (double)SHORTEST_WAIT_NS
+                     ? (wait_ns < 1e15 ? (uint64_t)wait_ns : (uint64_t)1e15)
+                     : SHORTEST_WAIT_NS;
+    return 0;
+}
+
+/* Sensors and monitor of a policy that is about to take over. */
+struct successor {
+    struct pol_policy *policy;
+    struct gov_sensors sensors;
+    struct pol_monitor *monitor;
+    struct pol_state state;
+};
+
+/* From here on nothing can fail. */
+static void take_over(struct gov_governor *g, struct successor *s)
+{
+    struct pol_policy *before = g->policy;
+    pthread_mutex_lock(&g->lock);
+    g->policy = s->policy;
+    memset(g->reasons, 0, sizeof g->reasons);
+    name_sensors(g);
+    pthread_mutex_unlock(&g->lock);
+    gov_sensors_close(&g->sensors);
+    g->sensors = s->sensors;
+    gov_events_disarm(&g->events, GOV_EVENT_PRESSURE);
+    gov_sensors_arm(&g->sensors, &g->machine, &g->events);
+    pol_monitor_free(g->monitor);
+    g->monitor = s->monitor;
+    g->state = s->state;
+    g->adopted = true;
+    s->policy = NULL;
+    free(before);
+    g->actuator.adopt(g->actuator.ctx);
+}
+
+/* Everything that may fail, without touching what holds. */
+static int prepare(struct gov_governor *g, struct successor *s, struct ert_error *err)
+{
+    int rc = g->trace ? 0 : gov_sensors_ask(s->policy, &g->machine, g->bus_address, poke, g, err);
+    if (!rc)
+        rc = pol_monitor_create(&s->monitor, s->policy, err);
+    if (!rc)
+        rc = gov_sensors_open(&s->sensors, s->policy, &g->machine, err);
+    if (!rc && (rc = set_poll(g, s->policy, err)))
+        gov_sensors_close(&s->sensors);
+    if (rc)
+        pol_monitor_free(s->monitor);
+    else
+        pol_state_carry(&s->state, s->policy, &g->state, g->policy);
+    return rc;
+}
+
+static int change_policy(struct gov_governor *g, struct successor *s, struct ert_error *err)
+{
+    int rc = prepare(g, s, err);
+    if (rc)
+        return rc;
+    rc = gov_journal_policy(&g->journal, decision_seconds(g, ert_now_ns()), s->policy, g->poll_ns,
+                            err);
+    if (rc)
+        gov_journal_fail(&g->journal, err->text);
+    take_over(g, s);
+    return 0;
+}
+
+static void tell_person(struct gov_governor *g, const char *text)
+{
+    gov_journal_event(&g->journal, decision_seconds(g, ert_now_ns()), text);
+    if (g->actuator.notice)
+        g->actuator.notice(g->actuator.ctx, text);
+}
+
+/* A bad new file keeps the policy that holds, and says so. */
+static void read_policy_again(struct gov_governor *g)
+{
+    struct ert_error err;
+    char text[sizeof err.text + 64];
+    struct successor s = {.policy = calloc(1, sizeof *s.policy)};
+    int rc = s.policy ? g->actuator.reload(g->actuator.ctx, s.policy, &err)
+                      : ert_fail(&err, ERT_E_NOMEM, "no memory for a policy");
+    bool same = !rc && !memcmp(s.policy, g->policy, sizeof *s.policy);
+    if (!rc && !same)
+        rc = change_policy(g, &s, &err);
+    if (rc)
+        snprintf(text, sizeof text, "the policy that holds stays: %s", err.text);
+    else
+        snprintf(text, sizeof text, "policy '%s' was read again", g->policy->name);
+    if (!same)
+        tell_person(g, text);
+    free(s.policy);
 }
 
 /* ---- the thread ----------------------------------------------------------------------------- */
@@ -231,6 +356,8 @@ static bool wait_for_turn(struct gov_governor *g, uint64_t deadline_ns)
     tell_events(g, events, deadline_ns);
     if (events & GOV_EVENT_HOTPLUG)
         g->probe_at_ns = 0; /* what came is looked for at once */
+    if ((events & GOV_EVENT_POLICY) && g->actuator.reload)
+        read_policy_again(g);
     pthread_mutex_lock(&g->lock);
     bool stop = g->stop;
     pthread_mutex_unlock(&g->lock);
@@ -261,17 +388,14 @@ static void *governor_thread(void *data)
 
 /* ---- start ---------------------------------------------------------------------------------- */
 
-static void poke(void *ctx)
-{
-    gov_poke(ctx);
-}
-
-static int open_machine(struct gov_governor *g, const struct gov_sources *sources,
+static int open_machine(struct gov_governor *g, const struct gov_config *config,
                         struct ert_error *err)
 {
+    const struct gov_sources *sources = &config->sources;
     int rc = 0;
     g->root = strdup(sources->root ? sources->root : "");
-    if (!g->root)
+    g->bus_address = sources->bus ? strdup(sources->bus) : NULL;
+    if (!g->root || (sources->bus && !g->bus_address))
         return ert_fail(err, ERT_E_NOMEM, "no memory for the root folder's name");
     if (sources->replay)
         rc = dev_trace_read(&g->trace, sources->replay, err);
@@ -279,11 +403,14 @@ static int open_machine(struct gov_governor *g, const struct gov_sources *source
     if (!rc)
         rc = gov_events_open(&g->events, !g->trace && !g->root[0], err);
     if (!rc && !g->trace)
-        rc = gov_sensors_ask(&g->policy, &g->machine, sources->bus, poke, g, err);
+        rc = gov_sensors_ask(g->policy, &g->machine, sources->bus, poke, g, err);
     if (!rc)
-        rc = gov_sensors_open(&g->sensors, &g->policy, &g->machine, err);
+        rc = gov_sensors_open(&g->sensors, g->policy, &g->machine, err);
     if (!rc)
         gov_sensors_arm(&g->sensors, &g->machine, &g->events);
+    for (size_t i = 0; !rc && i < config->n_watched; i++)
+        gov_events_watch_folder(&g->events, config->watched[i].folder, config->watched[i].pattern,
+                                GOV_EVENT_POLICY);
     return rc;
 }
 
@@ -294,16 +421,7 @@ static int set_rhythm(struct gov_governor *g, const struct gov_config *config,
     g->speed = config->sources.replay && speed != 0 ? speed : 1;
     if (!(g->speed > 0) || !isfinite(g->speed))
         return ert_fail(err, ERT_E_USAGE, "replay speed %g: expected a number above 0", speed);
-    double poll_s = g->policy.poll_s;
-    if (!(poll_s >= 1e-3) || poll_s > 86400)
-        return ert_fail(err, ERT_E_USAGE, "policy %s polls every %g s: expected 1 ms to a day",
-                        g->policy.name, poll_s);
-    g->poll_ns = (uint64_t)llround(poll_s * 1e9);
-    double wait_ns = (double)g->poll_ns / g->speed;
-    g->wait_ns = wait_ns > (double)SHORTEST_WAIT_NS
-                     ? (wait_ns < 1e15 ? (uint64_t)wait_ns : (uint64_t)1e15)
-                     : SHORTEST_WAIT_NS;
-    return 0;
+    return set_poll(g, g->policy, err);
 }
 
 static void init_waiting(struct gov_governor *g)
@@ -319,8 +437,10 @@ static void governor_free(struct gov_governor *g)
     gov_sensors_close(&g->sensors);
     gov_events_close(&g->events);
     pol_monitor_free(g->monitor);
+    free(g->policy);
     dev_trace_free(g->trace);
     free(g->root);
+    free(g->bus_address);
     if (g->c_locale)
         freelocale(g->c_locale);
     pthread_cond_destroy(&g->first);
@@ -349,21 +469,26 @@ int gov_start(struct gov_governor **governor, const struct gov_config *config,
     struct gov_governor *g = calloc(1, sizeof *g);
     if (!g)
         return ert_fail(err, ERT_E_NOMEM, "no memory for the governor");
-    g->policy = *config->policy;
+    g->policy = malloc(sizeof *g->policy);
+    if (!g->policy) {
+        free(g);
+        return ert_fail(err, ERT_E_NOMEM, "no memory for the governor");
+    }
+    memcpy(g->policy, config->policy, sizeof *g->policy);
     g->actuator = config->actuator;
     g->journal.fd = -1;
-    g->status.n_sensors = g->policy.n_sensors;
+    name_sensors(g);
     init_waiting(g);
     gov_ring_init(&g->ring);
-    pol_state_init(&g->state, &g->policy);
+    pol_state_init(&g->state, g->policy);
     g->c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     int rc = g->c_locale ? set_rhythm(g, config, err) : ert_fail(err, ERT_E_NOMEM, "no memory");
     if (!rc)
-        rc = pol_monitor_create(&g->monitor, &g->policy, err);
+        rc = pol_monitor_create(&g->monitor, g->policy, err);
     if (!rc)
-        rc = open_machine(g, &config->sources, err);
+        rc = open_machine(g, config, err);
     if (!rc)
-        rc = gov_journal_open(&g->journal, config->journal, config->journal_bytes, &g->policy,
+        rc = gov_journal_open(&g->journal, config->journal, config->journal_bytes, g->policy,
                               g->poll_ns, err);
     if (!rc)
         rc = start_thread(g, err);
@@ -397,6 +522,11 @@ void gov_poke(struct gov_governor *g)
     gov_events_poke(&g->events);
 }
 
+void gov_reload(struct gov_governor *g)
+{
+    gov_events_ask_reload(&g->events);
+}
+
 void gov_get_status(struct gov_governor *g, struct gov_status *status)
 {
     pthread_mutex_lock(&g->lock);
@@ -415,7 +545,7 @@ void gov_reason(struct gov_governor *g, unsigned state, char trip[POL_NAME],
     unsigned s = state < POL_MAX_STATES ? state : 0;
     pthread_mutex_lock(&g->lock);
     bool tripped = g->reasons[s].text[0] && g->reasons[s].trip >= 0;
-    snprintf(trip, POL_NAME, "%s", tripped ? g->policy.trips[g->reasons[s].trip].name : "");
+    snprintf(trip, POL_NAME, "%s", tripped ? g->policy->trips[g->reasons[s].trip].name : "");
     memcpy(reason, g->reasons[s].text, POL_REASON);
     pthread_mutex_unlock(&g->lock);
 }

@@ -84,8 +84,8 @@ uint64_t rt_switch_publish(struct rt_switch *sw, uint32_t index)
 
 void rt_switch_beat(struct rt_switch *sw, uint64_t deadline_ns, uint32_t failsafe)
 {
-    /* The point before the deadline that makes it count. */
-    atomic_store_explicit(&sw->failsafe, failsafe, memory_order_relaxed);
+    /* The point before the deadline that makes it count, and before it what it stands for. */
+    atomic_store_explicit(&sw->failsafe, failsafe, memory_order_release);
     atomic_store_explicit(&sw->deadline_ns, deadline_ns, memory_order_release);
 }
 
@@ -110,7 +110,7 @@ struct rt_switch_take rt_switch_take(struct rt_switch *sw, uint64_t now_ns)
     uint64_t deadline = atomic_load_explicit(&sw->deadline_ns, memory_order_acquire);
     if (deadline && now_ns > deadline)
         return (struct rt_switch_take){
-            .index = atomic_load_explicit(&sw->failsafe, memory_order_relaxed),
+            .index = atomic_load_explicit(&sw->failsafe, memory_order_acquire),
             .failsafe = true,
         };
     uint64_t word = atomic_load(&sw->word);

@@ -250,6 +250,41 @@ def test_sensors_that_are_missing_are_told_and_the_run_goes_on():
     assert told == ["no reading of battery.charge, temp.skin: no source on this machine has it"], got.stderr
 
 
+def test_a_hangup_reads_the_policy_again():
+    """A mistake in the new file is told and keeps the policy; the journal with the change replays."""
+    journal = stage.folder / "reloaded.jsonl"
+    options, good = stage.swinging(), stage.POLICY.replace("second: 400", "second: 40")
+    path, fresh = stage.folder / "policy.yaml", stage.folder / "policy.yaml.new"
+    path.write_text(good)
+    process = subprocess.Popen([stage.edgert, "run", "-m", stage.pack(), *map(str, options), "-n", "250", "--raw", "--json",
+                                "--journal", journal, "abc"], text=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    said = []
+
+    def until(kind):
+        for line in process.stdout:
+            said.append(json.loads(line))
+            if said[-1]["type"] == kind:
+                return said[-1]
+        raise AssertionError(f"no {kind} came")
+    until("switch")
+    fresh.write_text(good.replace("above: ", "abvoe: "))
+    fresh.rename(path)
+    assert "the policy that holds stays" in (notice := until("notice"))["text"] and "did you mean 'above'?" in notice["text"]
+    path.write_text(good.replace("50C", "51C"))
+    assert until("notice")["text"] == "policy 'swing' was read again"
+    until("switch")
+    path.unlink()
+    process.send_signal(signal.SIGHUP)
+    while "policy.yaml" not in until("notice")["text"]:
+        pass
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(30) == 0
+    replayed = run("sim", "--journal", journal)
+    assert replayed.returncode == 0, replayed.stderr
+    assert '"type":"policy"' in journal.read_text()
+
+
 def test_a_journal_is_a_schedule():
     """The points of a run, read from its journal, give what a schedule written by hand from it gives."""
     journal, plain, text = (stage.folder / n for n in ("scheduled.jsonl", "scheduled.txt", "scheduled-text.txt"))

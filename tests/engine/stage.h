@@ -20,7 +20,8 @@ struct heard {
     } swaps[MAX_SWAPS];
     int32_t ids[MAX_TOKENS];
     char text[8 * MAX_TOKENS];
-    size_t n_swaps, n_tokens, holds;
+    size_t n_swaps, n_tokens, holds, n_notices;
+    char notice[256];              /* the last one */
     struct ert_conversation *talk; /* to cancel, after cancel_after tokens (0 = never) */
     size_t cancel_after;
     void (*at_token)(struct heard *heard); /* may be NULL */
@@ -107,9 +108,16 @@ static inline void heard_hold(void *ctx)
     h->holds++;
 }
 
+static inline void heard_notice(void *ctx, const char *text)
+{
+    struct heard *h = ctx;
+    snprintf(h->notice, sizeof h->notice, "%s", text);
+    h->n_notices++;
+}
+
 static inline struct ert_callbacks heard_callbacks(struct heard *h)
 {
-    return (struct ert_callbacks){h, heard_token, heard_swap, heard_hold};
+    return (struct ert_callbacks){h, heard_token, heard_swap, heard_hold, heard_notice};
 }
 
 /* A greedy conversation that continues its prompts as they are. */

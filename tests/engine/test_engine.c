@@ -103,7 +103,7 @@ static void close_stage(struct stage *s)
 static void check(const struct stage *s)
 {
     assert_int_equal(s->answer.tokens, s->heard.n_tokens);
-    check_against_schedule(s->model->pack, s->engine->table, 0, prompt, &s->heard);
+    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, 0, prompt, &s->heard);
 }
 
 /* ---- tests --------------------------------------------------------------------------------- */
@@ -228,7 +228,7 @@ static void a_cancelled_answer_can_be_continued(void **state)
     struct ert_error err;
     assert_int_equal(rt_session_create(&session, s->model->pack, s->engine->team, &config, &err),
                      0);
-    rt_session_set_point(session, rt_point_at(s->engine->table, 1));
+    rt_session_set_point(session, rt_point_at(s->engine->ladders[0]->table, 1));
     assert_int_equal(rt_session_feed(session, said, PROMPT_TOKENS + 6, NULL, NULL, NULL, &err), 0);
     assert_int_equal(rt_session_feed(session, prompt, PROMPT_TOKENS, NULL, NULL, NULL, &err), 0);
     assert_int_equal(likeliest(rt_session_logits(session), s->model->pack->model.n_vocab),
@@ -270,6 +270,103 @@ static void a_dead_governor_brings_the_failsafe(void **state)
     (void)state;
 }
 
+/* ---- the policy is read again -------------------------------------------------------------- */
+
+/* Other points in another order, and a bound that today's load is past. */
+static const char other_policy[] =
+    "edgert: 1\n"
+    "ladders:\n"
+    "  other: [{point: w4a16-r80, tokens-per-second: 900}, {point: w8a8-r70, tokens-per-second: "
+    "900}]\n"
+    "policies:\n"
+    "  swing: {ladder: other, poll: 50ms, dwell: {up: 0s},\n"
+    "    trips: [{name: low, sensor: cpu.load.others, above: 2%, states: 1}]}\n";
+
+/* Puts text in the place of the policy file and waits until the governor has something to say. */
+static void change_file(const struct ert_engine *engine, const char *text)
+{
+    unsigned before = atomic_load(&engine->notices);
+    const char *fresh = stage_path("policy.yaml.new"), *path = stage_path("policy.yaml");
+    stage_write(fresh, text);
+    assert_int_equal(rename(fresh, path), 0);
+    while (atomic_load(&engine->notices) == before)
+        usleep(1000);
+}
+
+static void change_in_mid_answer(struct heard *heard)
+{
+    const struct ert_engine *engine = heard->talk->engine;
+    if (heard->n_tokens == 20)
+        change_file(engine, "edgert: 1\npolicies: {swing: {ladder: nowhere}}\n");
+    if (heard->n_tokens == 40) {
+        assert_int_equal(heard->n_notices, 1);
+        assert_non_null(strstr(heard->notice, "the policy that holds stays"));
+        assert_non_null(strstr(heard->notice, "policy.yaml:2:12: policy 'swing': no ladder"));
+        assert_int_equal(heard->n_swaps, 0);
+        change_file(engine, other_policy);
+    }
+}
+
+/* Every token is that of the point which the swaps name, whichever ladder it is of. */
+static void check_by_name(const struct stage *s)
+{
+    struct rt_session *session;
+    struct rt_session_config config = {0};
+    struct ert_error err;
+    const struct heard *h = &s->heard;
+    assert_int_equal(rt_session_create(&session, s->model->pack, s->engine->team, &config, &err),
+                     0);
+    const struct rt_point *point = rt_point_at(s->engine->ladders[0]->table, 0);
+    size_t next = 0;
+    for (uint32_t p = 0; p + 1 < PROMPT_TOKENS + h->n_tokens; p++) {
+        for (; next < h->n_swaps && h->swaps[next].token <= p; next++) {
+            const struct rt_point_table *table = s->engine->ladders[1]->table;
+            point = rt_point_at(table, h->swaps[next].to);
+            assert_string_equal(point->name, h->swaps[next].name);
+        }
+        rt_session_set_point(session, point);
+        int32_t id = p < PROMPT_TOKENS ? prompt[p] : h->ids[p - PROMPT_TOKENS];
+        assert_int_equal(rt_session_feed(session, &id, 1, NULL, NULL, NULL, &err), 0);
+        if (p + 1 >= PROMPT_TOKENS)
+            assert_int_equal(likeliest(rt_session_logits(session), s->model->pack->model.n_vocab),
+                             h->ids[p + 1 - PROMPT_TOKENS]);
+    }
+    rt_session_free(session);
+}
+
+/* A bad new file is told and changes nothing; a good one brings its ladder, between two tokens. */
+static void a_changed_policy_takes_over_in_mid_answer(void **state)
+{
+    static const double load[] = {5};
+    struct ert_point_use use[ERT_MAX_POINTS];
+    struct ert_status status;
+    write_policy("w8a8-r70");
+    write_trace(load, 1, plenty, 1, 2000);
+    struct stage *s = open_stage(stage_path("journal.jsonl"), 20);
+    s->heard.at_token = change_in_mid_answer;
+    say(s, 120);
+    assert_int_equal(s->heard.n_notices, 2);
+    assert_string_equal(s->heard.notice, "policy 'swing' was read again");
+    assert_true(s->heard.n_swaps >= 1 && s->heard.swaps[0].token >= PROMPT_TOKENS + 39);
+    ert_get_status(s->engine, &status);
+    assert_string_equal(status.point, "w8a8-r70@900tok/s");
+    assert_int_equal(status.state, 1);
+    assert_int_equal(status.n_sensors, 1);
+    check_by_name(s);
+    assert_int_equal(ert_get_use(s->engine, use, ERT_MAX_POINTS), 6);
+    uint64_t tokens = 0;
+    for (size_t i = 0; i < 6; i++)
+        tokens += use[i].tokens;
+    assert_int_equal(tokens, s->answer.tokens - 1);
+    unsigned before = atomic_load(&s->engine->notices);
+    stage_write(stage_path("policy.yaml"), "edgert: 1\n# of nothing\n");
+    ert_reload(s->engine);
+    while (atomic_load(&s->engine->notices) == before)
+        usleep(1000);
+    close_stage(s);
+    (void)state;
+}
+
 /* Memory runs short: the L planes go. It comes back: so do they. The answer is the same throughout.
  */
 static void planes_leave_and_return(void **state)
@@ -301,7 +398,7 @@ static void dropped_planes_are_not_resident(void **state)
     }
     assert_true(resident == 0);
     say(s, 50);
-    assert_int_equal(s->engine->index, 1);
+    assert_int_equal(s->engine->code, rungs_code(0, 1));
     check(s);
     assert_true(rt_pack_resident_l(s->model->pack) == 0);
     close_stage(s);
@@ -353,6 +450,7 @@ int main(void)
         cmocka_unit_test(a_cancel_ends_a_pause),
         cmocka_unit_test(a_cancelled_answer_can_be_continued),
         cmocka_unit_test(a_dead_governor_brings_the_failsafe),
+        cmocka_unit_test(a_changed_policy_takes_over_in_mid_answer),
         cmocka_unit_test(planes_leave_and_return),
         cmocka_unit_test(dropped_planes_are_not_resident),
         cmocka_unit_test(the_journal_has_every_swap),

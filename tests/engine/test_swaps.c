@@ -101,7 +101,7 @@ static void storm_token(void *ctx, const struct ert_token *token)
     heard_token(&s->heard, token);
     if (next_random(s, 3)) {
         uint32_t step = 1 + next_random(s, 4);
-        rt_switch_publish(s->engine->sw, (s->engine->index + step) % 5);
+        rt_switch_publish(s->engine->sw, (s->engine->code + step) % 5);
     }
     s->mark = allocated_here();
 }
@@ -117,14 +117,14 @@ static void answer_and_check(struct storm *s, const struct ert_callbacks *callba
 {
     struct ert_answer answer;
     struct ert_failure why;
-    uint32_t first = s->engine->index;
+    uint32_t first = s->engine->code;
     memset(&s->heard, 0, sizeof s->heard);
     rt_session_rewind(s->talk->session, 0);
     s->talk->pending = -1;
     if (ert_say(s->talk, PROMPT, ANSWER_TOKENS, callbacks, &answer, &why))
         fail_msg("%s", why.text);
     assert_int_equal(answer.tokens, ANSWER_TOKENS);
-    check_against_schedule(s->model->pack, s->engine->table, first, prompt, &s->heard);
+    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, first, prompt, &s->heard);
     s->swaps += s->heard.n_swaps;
     s->tokens += s->heard.n_tokens;
 }
@@ -132,7 +132,7 @@ static void answer_and_check(struct storm *s, const struct ert_callbacks *callba
 static void random_swaps_compute_their_tokens_and_allocate_nothing(void **state)
 {
     struct storm *s = open_storm();
-    struct ert_callbacks callbacks = {s, storm_token, storm_swap, NULL};
+    struct ert_callbacks callbacks = {.ctx = s, .on_token = storm_token, .on_swap = storm_swap};
 #if COUNTS_ALLOCATIONS
     unsigned long before = allocations_here;
     void *volatile one = malloc(1);

@@ -377,7 +377,7 @@ static void a_groups_event_ends_the_wait(void **state)
     assert_non_null(strstr(events.what, "control group"));
     while (gov_events_wait(&events, ert_now_ns()))
         ;
-    gov_events_disarm(&events);
+    gov_events_disarm(&events, GOV_EVENT_PRESSURE);
     put(f, GROUP "/memory.events", "high 5\nmax 4\noom 0\n");
     assert_int_equal(gov_events_wait(&events, ert_now_ns()), 0);
     gov_events_poke(&events);
