@@ -46,6 +46,20 @@ static void carry_trips(struct pol_state *state, const struct pol_policy *to,
         }
 }
 
+/* A budget goes on where the same governor keeps the same sensor. */
+static void carry_power(struct pol_state *state, const struct pol_policy *to,
+                        const struct pol_state *old, const struct pol_policy *from)
+{
+    if (!to->power.on || !from->power.on || to->power.governor != from->power.governor ||
+        strcmp(to->sensors[to->power.sensor].name, from->sensors[from->power.sensor].name) != 0)
+        return;
+    state->power = old->power;
+    state->by_power = old->by_power;
+    for (size_t i = 0; i < POL_ACTORS; i++)
+        if (state->power.request[i] > to->power.highest)
+            state->power.request[i] = to->power.highest;
+}
+
 void pol_state_carry(struct pol_state *state, const struct pol_policy *to,
                      const struct pol_state *old, const struct pol_policy *from)
 {
@@ -57,4 +71,5 @@ void pol_state_carry(struct pol_state *state, const struct pol_policy *to,
     state->decisions = old->decisions;
     carry_sensors(state, to, old, from);
     carry_trips(state, to, old, from);
+    carry_power(state, to, old, from);
 }

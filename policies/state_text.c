@@ -9,6 +9,7 @@
 
 typedef unsigned kind_COUNT;
 typedef uint64_t kind_TIME;
+typedef int64_t kind_AMOUNT;
 typedef double kind_NUMBER;
 typedef int kind_INDEX;
 typedef bool kind_FLAG;
@@ -17,6 +18,7 @@ typedef enum dev_absence kind_WHY;
 /* A member that is in the struct and not in the table would be forgotten; the slack is padding. */
 enum {
     PADDING = 16,
+    PADDING_OF_ALL = 24,
 #define STATE(kind, member) +sizeof(kind_##kind)
     STATE_BYTES = 0
 #include "policies/state_fields.def"
@@ -34,7 +36,7 @@ _Static_assert(sizeof(struct pol_sensor_state) - SENSOR_BYTES < PADDING,
                "add it to state_fields.def");
 _Static_assert(sizeof(struct pol_state) - POL_MAX_TRIPS * sizeof(struct pol_trip_state) -
                        POL_MAX_SENSORS * sizeof(struct pol_sensor_state) - STATE_BYTES <
-                   PADDING,
+                   PADDING_OF_ALL,
                "add it to state_fields.def");
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -47,6 +49,11 @@ static void write_COUNT(FILE *f, kind_COUNT v)
 static void write_TIME(FILE *f, kind_TIME v)
 {
     fprintf(f, "%" PRIu64 " ", v);
+}
+
+static void write_AMOUNT(FILE *f, kind_AMOUNT v)
+{
+    fprintf(f, "%" PRId64 " ", v);
 }
 
 static void write_NUMBER(FILE *f, kind_NUMBER v)
@@ -140,6 +147,17 @@ static void read_TIME(struct words *w, kind_TIME *v)
     *v = take_unsigned(w, INT64_MAX);
 }
 
+static void read_AMOUNT(struct words *w, kind_AMOUNT *v)
+{
+    char word[48], *end;
+    *v = 0;
+    if (!take_word(w, word))
+        return;
+    errno = 0;
+    *v = strtoll(word, &end, 10);
+    w->ok = !*end && !errno;
+}
+
 static void read_NUMBER(struct words *w, kind_NUMBER *v)
 {
     char word[48];
@@ -184,7 +202,9 @@ static void read_state(struct words *w, const struct pol_policy *policy, struct 
 /* Indices lead into the policy. */
 static bool fits(const struct pol_policy *policy, const struct pol_state *s)
 {
-    bool fit = s->state < policy->n_states && s->trip < (int)policy->n_trips;
+    bool fit = s->state < policy->n_states && s->trip < (int)policy->n_trips &&
+               s->power.request[POL_DECODE] < policy->n_states &&
+               s->power.request[POL_PREFILL] < policy->n_states;
     for (size_t i = 0; i < policy->n_trips; i++)
         fit = fit && s->trips[i].request < policy->n_states;
     return fit;
