@@ -44,8 +44,11 @@ static double best_ns(pass_fn *pass, const struct rt_kernels *k, struct arena *a
     while (spent < BUDGET_NS) {
         unsigned passes = 0;
         double begin = cpu_ns(), ns = 0;
-        for (; ns < SAMPLE_NS; passes++, ns = cpu_ns() - begin)
+        while (ns < SAMPLE_NS) {
             pass(k, a, bytes, n_cols);
+            passes++;
+            ns = cpu_ns() - begin;
+        }
         spent += ns;
         best = ns / passes < best ? ns / passes : best;
     }

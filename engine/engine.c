@@ -44,14 +44,14 @@ static int read_policy(struct ert_engine *e, struct rungs **rungs, struct ert_er
 static int reload(void *ctx, struct pol_policy *policy, struct ert_error *err)
 {
     struct ert_engine *e = ctx;
-    struct rungs *fresh;
+    struct rungs *fresh = NULL;
     if (e->ladder + 1 == RUNGS_LADDERS)
         return ert_fail(err, ERT_E_FULL, "it was read again %d times: start the program anew",
                         RUNGS_LADDERS - 1);
     int rc = read_policy(e, &fresh, err);
     if (!rc && (rc = use_add_rungs(e, fresh, err)))
         rungs_free(fresh);
-    if (rc)
+    if (rc || !fresh)
         return rc;
     rungs_free(e->pending);
     e->pending = fresh;

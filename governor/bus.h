@@ -49,7 +49,7 @@ GDBusProxy *gov_bus_follow(struct gov_bus *bus, const char *name, const char *pa
 /* Starts a service's thread. It connects on its own; gov_bus_wait waits until the first attempt has
  * ended, at most a second. changed is called on that thread when a value changed. address: NULL, or
  * what DBUS_SYSTEM_BUS_ADDRESS says. */
-int gov_bus_start(struct gov_bus **bus, const struct gov_bus_service *service, const char *address,
+int gov_bus_start(struct gov_bus **out, const struct gov_bus_service *service, const char *address,
                   void (*changed)(void *ctx), void *ctx, struct ert_error *err);
 void gov_bus_wait(struct gov_bus *bus);
 void gov_bus_stop(struct gov_bus *bus); /* NULL is fine */

@@ -314,6 +314,12 @@ static void tell_person(struct gov_governor *g, const char *text)
         g->actuator.notice(g->actuator.ctx, text);
 }
 
+/* A policy is flat and its padding zero (policies.h), so that bytes tell. */
+static bool same_policy(const void *a, const void *b)
+{
+    return memcmp(a, b, sizeof(struct pol_policy)) == 0;
+}
+
 /* A bad new file keeps the policy that holds, and says so. */
 static void read_policy_again(struct gov_governor *g)
 {
@@ -322,7 +328,7 @@ static void read_policy_again(struct gov_governor *g)
     struct successor s = {.policy = calloc(1, sizeof *s.policy)};
     int rc = s.policy ? g->actuator.reload(g->actuator.ctx, s.policy, &err)
                       : ert_fail(&err, ERT_E_NOMEM, "no memory for a policy");
-    bool same = !rc && !memcmp(s.policy, g->policy, sizeof *s.policy);
+    bool same = !rc && s.policy && same_policy(s.policy, g->policy);
     if (!rc && !same)
         rc = change_policy(g, &s, &err);
     if (rc)

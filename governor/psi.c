@@ -68,7 +68,7 @@ static const struct gov_stall *stall_at(const struct gov_source *s, size_t back)
 
 static void keep_stall(struct gov_source *s, uint64_t now_ns, double total_us)
 {
-    double apart_s = s->u.psi.window_s / (GOV_STALLS / 2);
+    double apart_s = s->u.psi.window_s / (GOV_STALLS / 2.0);
     if (s->u.psi.n_stalls && (double)(now_ns - stall_at(s, 0)->time_ns) < apart_s * NS_PER_S)
         return;
     s->u.psi.stalls[s->u.psi.n_stalls++ % GOV_STALLS] = (struct gov_stall){now_ns, total_us};

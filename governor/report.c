@@ -28,7 +28,7 @@ struct report {
 
 static void add_line(struct report *r, const char *signal, const char *source)
 {
-    for (size_t i = 0; i < r->n; i++)
+    for (size_t i = 0; i < r->n && r->lines; i++)
         if (!*signal && !strcmp(r->lines[i].source, source))
             return; /* found, but in the list already */
     if (r->n == r->room)

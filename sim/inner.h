@@ -17,8 +17,8 @@ struct sim_run {
  */
 int sim_run_init(struct sim_run *run, const char *trace, const struct pol_policy *policy,
                  struct sim_result *result, struct ert_error *err);
-/* Another policy takes over: the books begin anew, but for the number of decisions and the duration.
- * On failure the old one stays. */
+/* Another policy takes over: the books begin anew, but for the number of decisions and the
+ * duration. On failure the old one stays. */
 int sim_run_reload(struct sim_run *run, const struct pol_policy *policy, struct ert_error *err);
 /* One decision, counted. */
 int sim_run_decide(struct sim_run *run, uint64_t now_ns, const struct dev_reading *raw,
