@@ -87,6 +87,8 @@ int command_build(int argc, char **argv)
          &options.calib, 0, 0},
         {"calib-tokens", 0, "N", "how much of it (16384)", OPTION_COUNT, &options.calib_tokens, 256,
          1 << 22},
+        {"bpw", 0, "BITS", "bits per weight that w4a16 may take (4.85)", OPTION_NUMBER,
+         &options.bits_per_weight, 4, 9},
         {"nearest", 0, NULL, "round to the nearest, uncalibrated: quick", OPTION_FLAG,
          &options.nearest, 0, 0},
         {"seed", 0, "N", "of the text that the model writes (1)", OPTION_SEED, &options.seed, 0, 0},
@@ -95,7 +97,7 @@ int command_build(int argc, char **argv)
          &options.truncate_attention, 0, 0},
         {"compensator", 0, "RANK", "low-rank compensator of tiers (for tests)", OPTION_COUNT,
          &options.comp_rank, 1, 1024},
-        {"outliers", 0, NULL, "an outlier group in each matrix (for tests)", OPTION_FLAG,
+        {"outliers", 0, NULL, "an outlier group in narrow models too (for tests)", OPTION_FLAG,
          &options.outliers, 0, 0},
         OPTION_HELP,
     };

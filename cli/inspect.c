@@ -55,6 +55,34 @@ static void print_tiers(const struct rt_pack *pack)
     }
 }
 
+/* f32 packs offer f32 alone, h-only ones no w8a8. */
+static bool offers(const struct rt_pack *pack, enum rt_variant v)
+{
+    return (v == RT_F32) == (pack->kind == RT_PACK_F32) &&
+           !(v == RT_W8A8 && pack->kind == RT_PACK_H_ONLY);
+}
+
+static void print_bits(const struct rt_pack *pack)
+{
+    const char *between = "bits per weight: ";
+    for (enum rt_variant v = 0; v < RT_N_VARIANTS; v++)
+        if (offers(pack, v)) {
+            printf("%s%s %.3f", between, rt_variants[v].name, rt_pack_bits_per_weight(pack, v));
+            between = ", ";
+        }
+    printf("\n");
+}
+
+static json_t *list_bits(const struct rt_pack *pack)
+{
+    json_t *bits = json_object();
+    for (enum rt_variant v = 0; v < RT_N_VARIANTS; v++)
+        if (offers(pack, v))
+            json_object_set_new(bits, rt_variants[v].name,
+                                json_real(rt_pack_bits_per_weight(pack, v)));
+    return bits;
+}
+
 static int print_text(const struct rt_pack *pack)
 {
     const struct rt_model *m = &pack->model;
@@ -71,6 +99,7 @@ static int print_text(const struct rt_pack *pack)
     printf("%s\n", chat ? rt_chat_name(chat) : "none, prompts are continued as they are");
     printf("planes: H %.1f MB, L %.1f MB (%.0f%% in memory)\n", (double)pack->h_size / 1e6,
            (double)pack->l_size / 1e6, 100 * rt_pack_resident_l(pack));
+    print_bits(pack);
     print_tiers(pack);
     struct ert_error err;
     if (catalog_print(pack, &err))
@@ -87,6 +116,7 @@ static int print_json(const struct rt_pack *pack, bool verified)
         json_object_set_new(all, "bytes", json_integer((json_int_t)pack->map.size));
         json_object_set_new(all, "h_bytes", json_integer((json_int_t)pack->h_size));
         json_object_set_new(all, "l_bytes", json_integer((json_int_t)pack->l_size));
+        json_object_set_new(all, "bits_per_weight", list_bits(pack));
         json_object_set_new(all, "l_resident", json_real(rt_pack_resident_l(pack)));
         json_object_set_new(all, "verified", verified ? json_true() : json_null());
     }

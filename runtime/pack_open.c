@@ -307,3 +307,16 @@ uint64_t rt_pack_resident_bytes(const struct rt_pack *pack, unsigned variant, un
     return bytes + matrix_bytes(&pack->embed, rt_variants[variant].weight_bits,
                                 pack->model.n_vocab_pad, pack->model.n_embd_pad);
 }
+
+static double count_weights(const struct rt_model *m)
+{
+    double attention = 2.0 * m->n_embd * m->head_dim * (m->n_heads + m->n_kv_heads);
+    double layer = attention + 3.0 * m->n_embd * m->n_ff;
+    return layer * m->n_layers + (double)m->n_vocab * m->n_embd * (m->tied ? 1 : 2);
+}
+
+double rt_pack_bits_per_weight(const struct rt_pack *pack, unsigned variant)
+{
+    size_t bytes = pack->h_size + (rt_variants[variant].weight_bits == 8 ? pack->l_size : 0);
+    return 8 * (double)bytes / count_weights(&pack->model);
+}

@@ -234,23 +234,66 @@ static int score_residual(const struct var_source *src, double *score)
     return rc;
 }
 
-/* The best 32 (or the best group of 32) first, all others as they were: channels of like size side
- * by side would raise the error of their groups (quantization.md measured it). */
-static int order_residual(const struct var_source *src, bool outliers, int32_t *map)
+/* Adds what a layer's reading of the residual says of each channel: its share of E[x^2], which is
+ * what an error in the weights of that channel costs. */
+static void add_shares(const struct var_moments *m, double *score)
+{
+    static const enum var_input reads[] = {VAR_IN_ATTN, VAR_IN_MLP};
+    for (size_t i = 0; i < sizeof reads / sizeof reads[0]; i++) {
+        uint32_t n = m->width[reads[i]];
+        double sum = 0;
+        for (uint32_t c = 0; c < n; c++)
+            sum += (double)m->gram[reads[i]][c * ((size_t)n + 1)];
+        for (uint32_t c = 0; c < n && sum > 0; c++)
+            score[c] += (double)m->gram[reads[i]][c * ((size_t)n + 1)] / sum;
+    }
+}
+
+/* ranked[n] over the groups of 32 places, one each in turn: groups then need steps of like size. */
+static void spread(const int32_t *ranked, uint32_t n, int32_t *map)
+{
+    for (uint32_t slot = 0; slot < PACK_GROUP; slot++)
+        for (uint32_t place = slot; place < n; place += PACK_GROUP)
+            map[place] = *ranked++;
+}
+
+/* The channels after the first group, from their rank to their places. */
+static int place_rest(const struct var_arrangement *a, const struct var_source *src,
+                      const double *score)
+{
+    uint32_t n = src->model.n_embd, first = a->outliers && n > PACK_GROUP ? PACK_GROUP : 0;
+    int32_t *ranked = malloc((size_t)n * sizeof *ranked);
+    if (!ranked)
+        return -1;
+    memcpy(ranked, a->residual + first, (n - first) * sizeof *ranked);
+    if (score && unit_width(src, n) == 1)
+        spread(ranked, n - first, a->residual + first);
+    free(ranked);
+    return 0;
+}
+
+/* Where rounding is calibrated (score), channels by their shares: the best 32 are the outlier
+ * group, if there is one, the others are spread. Without, those that weigh most in what reads them
+ * are the outlier group and the others stay as they are: channels of like size side by side would
+ * raise the error of their groups. */
+static int order_residual(const struct var_arrangement *a, const struct var_source *src,
+                          double *score)
 {
     const struct rt_model *m = &src->model;
-    double *score = calloc(m->n_embd, sizeof *score);
-    int rc = score ? 0 : -1;
-    if (!rc && outliers)
-        rc = score_residual(src, score);
+    double *own = score ? NULL : calloc(m->n_embd, sizeof *own), *by = score ? score : own;
+    int rc = by ? 0 : -1;
+    if (!rc && own && a->outliers)
+        rc = score_residual(src, own);
     if (!rc)
-        rc = sort_channels(score, m->n_embd, m->n_embd_pad, unit_width(src, m->n_embd), map);
-    for (uint32_t i = 0; i < PACK_GROUP && !rc && i < m->n_embd; i++)
-        score[map[i]] = -1; /* moved to the front */
-    for (uint32_t c = 0, at = PACK_GROUP; c < m->n_embd && !rc && at < m->n_embd; c++)
-        if (score[c] >= 0)
-            map[at++] = (int32_t)c;
-    free(score);
+        rc = sort_channels(by, m->n_embd, m->n_embd_pad, unit_width(src, m->n_embd), a->residual);
+    for (uint32_t i = 0; own && i < PACK_GROUP && !rc && i < m->n_embd; i++)
+        own[a->residual[i]] = -1; /* moved to the front */
+    for (uint32_t c = 0, at = PACK_GROUP; own && c < m->n_embd && !rc && at < m->n_embd; c++)
+        if (own[c] >= 0)
+            a->residual[at++] = (int32_t)c;
+    if (!rc)
+        rc = place_rest(a, src, score);
+    free(own);
     return rc;
 }
 
@@ -285,9 +328,18 @@ static int allocate(struct var_arrangement *a, const struct rt_model *m)
     return ok ? 0 : -1;
 }
 
+/* Where rounding is calibrated, channels go where rounding errs least; a source's own grid is found
+ * where its channels stay together. */
+static bool spreads(const struct var_source *src, const struct var_build_options *options,
+                    const struct var_moments_store *store)
+{
+    return store && !options->nearest && !src->grid;
+}
+
 static int arrange_layer(struct var_arrangement *a, const struct var_source *src,
                          const struct var_build_options *options,
-                         const struct var_moments_store *store, uint32_t l, struct ert_error *err)
+                         const struct var_moments_store *store, uint32_t l, double *shares,
+                         struct ert_error *err)
 {
     struct var_moments moments = {0};
     const struct layer_job j = {.src = src,
@@ -295,11 +347,13 @@ static int arrange_layer(struct var_arrangement *a, const struct var_source *src
                                 .order = &a->layers[l],
                                 .widest = &a->dims[0][l],
                                 .layer = l,
-                                .sort_mlp = a->n_tiers > 1,
+                                .sort_mlp = a->n_tiers > 1 || spreads(src, options, store),
                                 .sort_heads = options->truncate_attention};
     int rc = store ? store->load(store->ctx, l, &moments, err) : 0;
     if (!rc && (order_mlp(&j) || order_heads(&j)))
         rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
+    if (!rc && store)
+        add_shares(&moments, shares);
     var_moments_release(&moments);
     return rc;
 }
@@ -322,6 +376,29 @@ static void choose_tiers(struct var_arrangement *a, const struct var_build_optio
         a->rank_percent[t] = own ? options->rank_percent[t] : standard[t];
 }
 
+/* A model with fewer channels pays more for the group than it gains: 32 of them cost 4.5 bits more
+ * each. */
+static bool pays_for_outliers(const struct var_source *src, const struct var_build_options *options,
+                              const struct var_moments_store *store)
+{
+    enum { LEAST_CHANNELS = 512 };
+    return spreads(src, options, store) && src->model.n_embd >= LEAST_CHANNELS;
+}
+
+static int arrange_layers(struct var_arrangement *a, const struct var_source *src,
+                          const struct var_build_options *options,
+                          const struct var_moments_store *store, struct ert_error *err)
+{
+    double *shares = calloc(src->model.n_embd, sizeof *shares);
+    int rc = 0;
+    for (uint32_t l = 0; l < src->model.n_layers && shares && !rc; l++)
+        rc = arrange_layer(a, src, options, store, l, shares, err);
+    if (!shares || (!rc && order_residual(a, src, spreads(src, options, store) ? shares : NULL)))
+        rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
+    free(shares);
+    return rc;
+}
+
 int var_arrange(struct var_arrangement **a, const struct var_source *src,
                 const struct var_build_options *options, const struct var_moments_store *moments,
                 struct ert_error *err)
@@ -331,19 +408,49 @@ int var_arrange(struct var_arrangement **a, const struct var_source *src,
     if (!made)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
     choose_tiers(made, options);
-    if (allocate(made, &src->model) || order_residual(src, options->outliers, made->residual))
+    made->outliers = options->outliers || pays_for_outliers(src, options, moments);
+    if (allocate(made, &src->model))
         rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to order its channels", src->path);
     if (!rc) {
         var_choose_widths(made, &src->model, options->truncate_attention);
         keep_normed_heads_whole(made, src);
+        rc = arrange_layers(made, src, options, moments, err);
     }
-    for (uint32_t l = 0; l < src->model.n_layers && !rc; l++)
-        rc = arrange_layer(made, src, options, moments, l, err);
     if (rc) {
         var_arrangement_free(made);
         *a = NULL;
     }
     return rc;
+}
+
+/* From end to end of the tiers, from the narrowest. */
+static void spread_layer(const struct var_arrangement *a, uint32_t layer, uint32_t n_ff,
+                         int32_t *ranked)
+{
+    int32_t *mlp = a->layers[layer].mlp;
+    uint32_t from = 0;
+    for (uint32_t t = a->n_tiers; t-- > 0;) {
+        uint32_t end = a->dims[t][layer].mlp < n_ff ? a->dims[t][layer].mlp : n_ff;
+        if (end <= from)
+            continue;
+        memcpy(ranked, mlp + from, (end - from) * sizeof *ranked);
+        spread(ranked, end - from, mlp + from);
+        from = end;
+    }
+}
+
+int var_spread_channels(struct var_arrangement *a, const struct var_source *src)
+{
+    uint32_t n_ff = src->model.n_ff;
+    if (unit_width(src, n_ff) != 1)
+        return 0;
+    int32_t *ranked = malloc((size_t)n_ff * sizeof *ranked);
+    if (!ranked)
+        return -1;
+    for (uint32_t l = 0; l < a->n_layers; l++)
+        spread_layer(a, l, n_ff, ranked);
+    free(ranked);
+    return 0;
 }
 
 void var_arrangement_free(struct var_arrangement *a)

@@ -21,7 +21,8 @@ struct var_arrangement {
     uint32_t rank_percent[VAR_MAX_TIERS];
     struct rt_dims *dims[VAR_MAX_TIERS]; /* [n_layers] each */
     int32_t *residual;                   /* [n_embd_pad] */
-    struct var_layer_order *layers;      /* [n_layers] */
+    bool outliers; /* the residual's first 32 channels are an outlier group of what reads it */
+    struct var_layer_order *layers; /* [n_layers] */
 };
 
 /* Orders by importance: from the moments of each layer where given, else from the weights alone.
@@ -30,6 +31,10 @@ struct var_arrangement {
 int var_arrange(struct var_arrangement **a, const struct var_source *src,
                 const struct var_build_options *options, const struct var_moments_store *moments,
                 struct ert_error *err);
+/* Once the widths are final and moments were given: deals the MLP channels of each tier's share out
+ * to its groups by rank, so that groups are of like importance and every tier keeps the channels
+ * that it kept. -1 without memory. A source's own groups stay. */
+int var_spread_channels(struct var_arrangement *a, const struct var_source *src);
 void var_arrangement_free(struct var_arrangement *a); /* NULL is fine */
 
 /* Fills a->dims (tiers.c) for a->rank_percent; a's arrays are allocated. */

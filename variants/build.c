@@ -132,8 +132,10 @@ static int make_plan(struct build *b, const struct var_moments_store *moments)
     int rc = var_arrange(&b->order, b->source, b->options, moments, b->err);
     if (!rc && moments && weighs_layers(b))
         rc = choose_widths(b, moments);
+    if (!rc && moments && !b->options->nearest && var_spread_channels(b->order, b->source))
+        rc = ert_fail(b->err, ERT_E_NOMEM, "%s: no memory to order its channels", b->source->path);
     if (!rc)
-        rc = var_plan_make(&b->plan, b->source, b->order, b->options, b->err);
+        rc = var_plan_make(&b->plan, b->source, b->order, b->options, moments, b->err);
     b->writer.src = b->source;
     b->writer.order = b->order;
     b->writer.plan = &b->plan;
@@ -198,12 +200,13 @@ static int describe_key(const struct build *b, char **key)
     if (rc)
         return rc;
     json_t *j = json_pack(
-        "{s:i, s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:I, s:o, s:i, s:b, s:b, s:b, s:b, s:b}", "work",
-        WORK_VERSION, "isa", rt_kernels_best()->isa, "source", source, "model", model, "bos",
-        b->source->vocab.bos, "tokenizer", tokenizer, "calib", calib, "calib_tokens",
+        "{s:i, s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:I, s:o, s:i, s:b, s:b, s:b, s:b, s:b, s:f}",
+        "work", WORK_VERSION, "isa", rt_kernels_best()->isa, "source", source, "model", model,
+        "bos", b->source->vocab.bos, "tokenizer", tokenizer, "calib", calib, "calib_tokens",
         (int)o->calib_tokens, "seed", (json_int_t)o->seed, "tiers", list_tiers(o), "comp_rank",
         (int)o->comp_rank, "h_only", o->h_only, "no_catalog", o->no_catalog, "nearest", o->nearest,
-        "truncate_attention", o->truncate_attention, "outliers", o->outliers);
+        "truncate_attention", o->truncate_attention, "outliers", o->outliers, "bits_per_weight",
+        (double)o->bits_per_weight);
     *key = j ? json_dumps(j, JSON_INDENT(1)) : NULL;
     json_decref(j);
     return *key ? 0 : ert_fail(b->err, ERT_E_NOMEM, "%s: no memory", o->output);

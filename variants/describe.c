@@ -62,9 +62,10 @@ static json_t *describe_recipe(const struct var_source *src, const struct var_ar
 {
     if (o->f32)
         return json_pack("{s:s}", "weights", "float32, as the source says");
-    const char *order = a->n_tiers == 1 ? "as in the source"
-                        : src->grid     ? "groups of 32 channels by E[a^2] |down|^2"
-                                        : "channels by E[a^2] |down|^2";
+    const char *order = a->n_tiers == 1 && (o->nearest || src->grid) ? "as in the source"
+                        : src->grid  ? "groups of 32 channels by E[a^2] |down|^2"
+                        : o->nearest ? "channels by E[a^2] |down|^2"
+                                     : "channels by E[a^2] |down|^2, spread over groups";
     const char *rounding = o->nearest ? "to the nearest level, least squared error of the weights"
                                       : "least squared error of the products, by their inputs";
     const char *texts = o->calib ? "text of the user's" : "the model's own, from its first token";
@@ -74,7 +75,7 @@ static json_t *describe_recipe(const struct var_source *src, const struct var_ar
         texts, "calibration_tokens", (int)(o->calib_tokens ? o->calib_tokens : VAR_CALIB_TOKENS),
         "mlp_order", order, "attention",
         o->truncate_attention ? "heads ordered by weight norms" : "whole in every tier",
-        "outlier_group", o->outliers, "compensator_rank", (int)o->comp_rank, "seed",
+        "outlier_group", a->outliers, "compensator_rank", (int)o->comp_rank, "seed",
         (json_int_t)o->seed);
 }
 

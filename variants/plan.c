@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "variants/compensate.h"
+#include "variants/precision.h"
 
 enum { DOWN_PANEL = 4, H_BITS = 4 };
 
@@ -22,7 +23,7 @@ static uint64_t take_place(uint64_t *end, uint64_t size)
     return at;
 }
 
-static void place_nested(struct planner *p, struct pack_tensor *r)
+static void place_nested(const struct planner *p, struct pack_tensor *r)
 {
     struct var_plan *plan = p->plan;
     uint64_t tiles = r->rows / PACK_TILE;
@@ -39,6 +40,22 @@ static void place_nested(struct planner *p, struct pack_tensor *r)
     r->l_off = take_place(resident ? &plan->h_size : &plan->l_size, r->l_size);
 }
 
+/* A place in the planes for every tensor, in the plan's order. */
+static void place_all(const struct planner *p)
+{
+    p->plan->h_size = p->plan->l_size = 0;
+    for (uint32_t i = 0; i < p->plan->n; i++) {
+        struct pack_tensor *r = &p->plan->tensors[i].record;
+        if (r->kind == PACK_NESTED) {
+            place_nested(p, r);
+            continue;
+        }
+        size_t unit = r->kind == PACK_U16_TABLE ? sizeof(uint16_t) : sizeof(float);
+        r->data_size = (uint64_t)r->rows * r->cols * unit;
+        r->data_off = take_place(&p->plan->h_size, r->data_size);
+    }
+}
+
 static struct var_planned *add(struct planner *p, uint32_t role, uint32_t layer, uint32_t kind,
                                uint32_t rows, uint32_t cols)
 {
@@ -50,10 +67,12 @@ static struct var_planned *add(struct planner *p, uint32_t role, uint32_t layer,
 
 /* What a 4-bit source itself keeps at more bits (the embedding, as a rule) keeps both planes in
  * every variant: at 4 bits that one tensor would cost more than all others together. Measured on
- * SmolLM2-135M (blocks Q4_1, embedding Q8_0): w4a16's KL to the source is 0.069 without this. */
+ * SmolLM2-135M (blocks Q4_1, embedding Q8_0): w4a16's KL to the source is 0.069 without this. Not
+ * so where the user says how many bits a weight may take. */
 static bool stays_at_eight_bits(const struct planner *p, const struct var_tensor *tensor)
 {
-    return p->src->grid && tensor && tensor->type->bits > H_BITS;
+    return p->src->grid && p->options->bits_per_weight == 0 && tensor &&
+           tensor->type->bits > H_BITS;
 }
 
 static struct var_planned *add_matrix(struct planner *p, uint32_t role, uint32_t layer,
@@ -66,16 +85,10 @@ static struct var_planned *add_matrix(struct planner *p, uint32_t role, uint32_t
     bool of_residual = role != PACK_ROLE_O && role != PACK_ROLE_DOWN && role < PACK_ROLE_COMP_V;
     t->tensor = tensor;
     r->panel_groups = panel < cols / PACK_GROUP ? panel : cols / PACK_GROUP;
-    r->outlier_groups = kind == PACK_NESTED && p->options->outliers && of_residual;
+    r->outlier_groups = kind == PACK_NESTED && p->a->outliers && of_residual;
     if (kind == PACK_NESTED && stays_at_eight_bits(p, tensor))
         r->flags = PACK_FLAG_L_RESIDENT;
     p->plan->weights += (uint64_t)rows * cols;
-    if (kind == PACK_NESTED) {
-        place_nested(p, r);
-    } else {
-        r->data_size = (uint64_t)rows * cols * sizeof(float);
-        r->data_off = take_place(&p->plan->h_size, r->data_size);
-    }
     return t;
 }
 
@@ -86,8 +99,6 @@ static struct var_planned *add_vector(struct planner *p, uint32_t role, uint32_t
     struct var_planned *t = add(p, role, layer, PACK_F32_VECTOR, 1, n);
     t->tensor = tensor;
     t->cols = map;
-    t->record.data_size = (uint64_t)n * sizeof(float);
-    t->record.data_off = take_place(&p->plan->h_size, t->record.data_size);
     return t;
 }
 
@@ -96,8 +107,6 @@ static void add_pairs(struct planner *p, uint32_t layer)
     uint32_t n = p->src->model.n_kv_heads * p->src->model.head_pad / 2;
     struct var_planned *t = add(p, PACK_ROLE_PAIRS, layer, PACK_U16_TABLE, 1, n);
     t->table = p->a->layers[layer].pairs;
-    t->record.data_size = (uint64_t)n * sizeof(uint16_t);
-    t->record.data_off = take_place(&p->plan->h_size, t->record.data_size);
 }
 
 static void add_layer(struct planner *p, uint32_t l)
@@ -194,9 +203,37 @@ static int add_rope_factors(struct planner *p, struct ert_error *err)
     return 0;
 }
 
+/* What w4a16 may take, in bits per weight of the source; 0 = whatever it does. A source with a
+ * 4-bit grid says itself what it keeps at more. */
+static float budget(const struct planner *p, const struct var_moments_store *moments)
+{
+    if (p->options->bits_per_weight > 0)
+        return p->options->bits_per_weight;
+    return p->src->grid || !moments || p->options->nearest ? 0 : VAR_BITS_PER_WEIGHT;
+}
+
+/* Spends what the budget leaves; that too little was asked for is an error only where it was asked
+ * for. */
+static int spend(const struct planner *p, const struct var_moments_store *moments,
+                 struct ert_error *err)
+{
+    double bits = (double)budget(p, moments), weights = (double)var_count_weights(p->plan);
+    uint64_t bytes = (uint64_t)(bits * weights / 8);
+    if (bits > 0 && bytes < p->plan->h_size && p->options->bits_per_weight > 0)
+        return ert_fail(err, ERT_E_RANGE,
+                        "%s: %.2f bits per weight are too few, the 4-bit planes alone take %.3f; "
+                        "give that or more",
+                        p->src->path, bits, 8 * (double)p->plan->h_size / weights);
+    if (bits <= 0 || bytes <= p->plan->h_size || !moments)
+        return 0;
+    int rc = var_choose_precision(p->plan, moments, bytes - p->plan->h_size, err);
+    place_all(p);
+    return rc;
+}
+
 int var_plan_make(struct var_plan *plan, const struct var_source *src,
                   const struct var_arrangement *a, const struct var_build_options *options,
-                  struct ert_error *err)
+                  const struct var_moments_store *moments, struct ert_error *err)
 {
     struct planner p = {plan, src, a, options};
     enum { PER_MODEL = 4, PER_LAYER = VAR_N_PARTS + 1, PER_EXTRA = 3 };
@@ -213,6 +250,9 @@ int var_plan_make(struct var_plan *plan, const struct var_source *src,
         for (uint32_t l = 0; l < a->n_layers; l++)
             if (var_drops_channels(a, t, l))
                 add_extras(&p, t, l);
+    place_all(&p);
+    if (!rc)
+        rc = spend(&p, moments, err);
     if (rc)
         var_plan_release(plan);
     return rc;

@@ -23,10 +23,12 @@ struct var_plan {
     uint64_t weights; /* stored, for progress */
 };
 
-/* Lists all tensors and gives them their places. The arrangement and the source must outlive it. */
+/* Lists all tensors, chooses which keep both planes in every variant (moments may be NULL) and
+ * gives them their places. The arrangement and the source must outlive it. ERT_E_RANGE where
+ * options->bits_per_weight is less than the 4-bit planes take. */
 int var_plan_make(struct var_plan *plan, const struct var_source *src,
                   const struct var_arrangement *a, const struct var_build_options *options,
-                  struct ert_error *err);
+                  const struct var_moments_store *moments, struct ert_error *err);
 void var_plan_release(struct var_plan *plan);
 
 /* Computes the values of all tiers' extras in one layer from its moments; drop frees them. */

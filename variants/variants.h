@@ -8,6 +8,9 @@
 
 enum { VAR_MAX_TIERS = 8, VAR_CALIB_TOKENS = 16384 };
 
+/* What w4a16 takes where nothing else is asked for (rt_pack_bits_per_weight). */
+#define VAR_BITS_PER_WEIGHT 4.85f
+
 /* What a build has to say that is no error; say may be NULL. */
 struct var_notice {
     void (*say)(void *ctx, const char *sentence);
@@ -27,7 +30,9 @@ struct var_build_options {
     unsigned rank_percent[VAR_MAX_TIERS]; /* first must be 100, strictly falling */
     bool truncate_attention; /* deeper tiers also narrow qk and vo (fixtures; costs quality) */
     unsigned comp_rank;      /* rank of the MLP compensator of deeper tiers, 0 = none */
-    bool outliers;           /* store group 0 as an outlier group */
+    bool outliers;           /* an outlier group also where none is known to pay */
+    float bits_per_weight;   /* of all that w4a16 reads or keeps; 0 = VAR_BITS_PER_WEIGHT, or what
+                                the source's 4-bit grid and other types say */
     const char *calib;       /* text to watch the model on; NULL: the model writes its own */
     unsigned calib_tokens;   /* to calibrate on, a quarter more to measure on; 0 =
                                 VAR_CALIB_TOKENS */

@@ -29,7 +29,7 @@ static int write_draft(const struct var_watch *w, const char *path, const char *
     int rc =
         file ? var_arrange(&order, w->src, &plain, NULL, err) : var_work_fail_write(w->work, err);
     if (!rc)
-        rc = var_plan_make(&plan, w->src, order, &plain, err);
+        rc = var_plan_make(&plan, w->src, order, &plain, NULL, err);
     struct var_writer writer = {.file = file,
                                 .path = part,
                                 .file_path = part,

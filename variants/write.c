@@ -337,7 +337,8 @@ static int share_hessian(const struct var_writer *w, const struct var_planned *p
                                               .cols = p->cols,
                                               .n = p->record.cols,
                                               .ends = ends,
-                                              .n_ends = list_ends(w, &p->record, ends)};
+                                              .n_ends = list_ends(w, &p->record, ends),
+                                              .outlier = p->record.outlier_groups};
     int rc = var_hessian_make(&shared->hessian, &config, err);
     return rc ? ert_fail_in(err, "%s: tensor '%s'", w->src->path, p->tensor->name) : 0;
 }

@@ -1,9 +1,9 @@
 /* Builds and measures packs for the Python tests:
  *   drive_build build SOURCE OUTPUT [tokenizer=F] [f32] [h-only] [no-catalog] [nearest]
- *               [tiers=100,50] [truncate] [comp=N] [outliers] [calib=FILE] [tokens=N] [threads=N]
- *               [seed=N] [cancel=STAGE] [kill=REPORT] [kill-at=FILE]
- *   drive_build eval PACK TEXT POINT|@SCHEDULE [windows=N] [window=N] [reference=PACK] [threads=N]
- * Exit status 0, or 1 with the sentence on stderr. */
+ *               [tiers=100,50] [truncate] [comp=N] [outliers] [bpw=B] [calib=FILE] [tokens=N]
+ * [threads=N] [seed=N] [cancel=STAGE] [kill=REPORT] [kill-at=FILE] drive_build eval PACK TEXT
+ * POINT|@SCHEDULE [windows=N] [window=N] [reference=PACK] [threads=N] Exit status 0, or 1 with the
+ * sentence on stderr. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +79,8 @@ static int build(int n, char **arguments, struct ert_error *err)
             o.calib = v;
         if ((v = value_of(a, "tokens")))
             o.calib_tokens = (unsigned)atoi(v);
+        if ((v = value_of(a, "bpw")))
+            o.bits_per_weight = strtof(v, NULL);
         if ((v = value_of(a, "threads")))
             o.threads = (unsigned)atoi(v);
         if ((v = value_of(a, "seed")))

@@ -98,7 +98,7 @@ def test_a_four_bit_grid_is_found_again():
         down, w = matrix(pack, "DOWN", 0, 4), f["blk.0.ffn_down.weight"]
         found = np.sqrt(((down - w) ** 2).mean() / (w**2).mean())
         path, f = source(f"{kind}-f32.gguf", m, "F32")
-        pack = built(path, f"{kind}.edgert", "no-catalog", "tiers=100")
+        pack = built(path, f"{kind}.edgert", "no-catalog", "nearest", "tiers=100")
         down, w = matrix(pack, "DOWN", 0, 4), f["blk.0.ffn_down.weight"]
         fresh = np.sqrt(((down - w) ** 2).mean() / (w**2).mean())
         assert found < fresh / 5, f"{kind}: {found} of a grid, {fresh} of none"
