@@ -117,9 +117,9 @@ FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(foreach r,variants runtime sim policies device base,$(call archive,$(r)))
 	$(if $(V),,@echo "  link $@")
 	$(Q)$(CC) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_variants) $(LIBS)
-fuzz: ## the readers of packs, GGUF, policies, traces and journals, FUZZ_SECONDS each
+fuzz: ## the readers of packs, GGUF, safetensors, policies, traces and journals, FUZZ_SECONDS each
 	$(MAKE) BUILD=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined OPT=-O1 $(FUZZERS:%=build-fuzz/tests/fuzz/%)
-	@for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f && cp -n policies.yaml sim/traces/samsung_discharge.csv build-fuzz/corpus/$$f && \
+	@for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f && cp -n policies.yaml sim/traces/samsung_discharge.csv tests/variants/fixtures/mistral/model.safetensors build-fuzz/corpus/$$f && \
 	    build-fuzz/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 -timeout=10 \
 	    -print_final_stats=1 build-fuzz/corpus/$$f || exit 1; done
 
