@@ -139,7 +139,9 @@ int var_choose_precision(struct var_plan *plan, const struct var_moments_store *
 {
     struct candidate *c = calloc(plan->n, sizeof *c);
     uint32_t n = 0, last = (uint32_t)PACK_NO_LAYER;
-    int rc = c ? 0 : ert_fail(err, ERT_E_NOMEM, "no memory to choose precisions");
+    int rc = 0;
+    if (!c)
+        return ert_fail(err, ERT_E_NOMEM, "no memory to choose precisions");
     for (uint32_t i = 0; i < plan->n && !rc; i++) {
         uint32_t layer = plan->tensors[i].record.layer;
         if (i == 0 || layer != last)
