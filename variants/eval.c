@@ -7,7 +7,7 @@ int var_eval(const struct rt_pack *pack, struct rt_team *team, const struct var_
              const struct var_schedule *schedules, size_t n, struct var_eval_result *results,
              struct ert_error *err)
 {
-    struct var_windows windows;
+    struct var_windows windows = {0};
     int32_t *ids = NULL;
     int rc = 0;
     struct var_measured *points = calloc(n, sizeof *points);
