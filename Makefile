@@ -103,7 +103,8 @@ check-kernels: $(BUILD)/tests/runtime/test_kernels ## every kernel against scala
 
 asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(MAKE) BUILD=build-asan SAN=address,undefined OPT=-O1 all tests
-	BUILD=build-asan ASAN_OPTIONS=detect_leaks=1 $(PYTHON) tests/run --sanitized
+	BUILD=build-asan ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tools/lsan-suppressions:print_suppressions=0 \
+	    $(PYTHON) tests/run --sanitized
 ubsan: ## the C tests under UndefinedBehaviorSanitizer
 	$(MAKE) BUILD=build-ubsan SAN=undefined OPT=-O1 all tests
 	BUILD=build-ubsan UBSAN_OPTIONS=print_stacktrace=1 $(PYTHON) tests/run --sanitized

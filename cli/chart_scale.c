@@ -73,8 +73,10 @@ static void finish(struct chart_scale *s, size_t most)
     widen(s);
     if (s->log)
         put_log_ticks(s, most);
-    else
+    if (s->n_ticks < 2) { /* not logarithmic, or of less than a decade */
+        s->n_ticks = 0;
         put_linear_ticks(s, most);
+    }
 }
 
 bool chart_scales(const struct chart *chart, size_t x_ticks, size_t y_ticks, struct chart_scale *x,

@@ -69,6 +69,18 @@ def test_auto_is_the_ladder_of_the_pack():
                                                   "w4a16-r80@1t,3tok/s", "pause"]
 
 
+def test_a_run_takes_the_auto_ladder():
+    path = stage.folder / "auto.yaml"
+    path.write_text("edgert: 1\npolicies: {p: {ladder: auto, trips: [{name: hot, sensor: temp.cpu, above: 50C, "
+                    "governor: bang_bang, states: 1..max}], poll: 100ms, dwell: {down: 0s, up: 0s}}}\n")
+    got = run("run", "-m", stage.pack(), "-p", "p", "--policy-file", path, "--sensors", f"replay:{stage.trace((40, 60))}@20",
+              "-n", 60, "--raw", "--json", "abc")
+    assert got.returncode == 0, got
+    points = {p["point"] for p in stage.lines(got.stdout)[-1]["points"]}
+    assert points <= {"w8a8", "w4a16", "w4a16@1t", "w4a16@1t,8tok/s", "w4a16@1t,5tok/s", "pause"}, points
+    assert {"w8a8", "pause"} <= points, points
+
+
 def test_shipped_policies_come_to_a_tier_after_threads_and_pace():
     names = [p["name"] for p in json.loads(run("policy", "check", "--json", env=ALONE).stdout)["policies"]]
     assert {"performance", "balanced", "power-saver", "cool"} <= set(names), names

@@ -30,20 +30,20 @@ def catalog_row(i, point, mb, kld, dominated):
             "kld": kld, "kld_error": kld / 10, "top1": 0.9 - i / 100, "top1_error": 0.015, "dominated": dominated}
 
 
-def pack():
-    path = stage.folder / "catalog.edgert"
+def pack(catalog=CATALOG):
+    path = stage.folder / f"catalog-{CATALOG is catalog}.edgert"
     if not path.exists():
         made = random_pack(7)
         rank = made.meta["tiers"]
         for tier, percent in zip(rank, (100, 90, 80, 70)):
             tier.update(name=f"r{percent}", rank_percent=percent)
-        made.meta["catalog"] = [catalog_row(i, *row) for i, row in enumerate(CATALOG)]
+        made.meta["catalog"] = [catalog_row(i, *row) for i, row in enumerate(catalog)]
         packtool.layout.write_pack(made, path)
     return path
 
 
-def inspected(locale, *options):
-    got = run("inspect", pack(), *options, env=dict(os.environ, LC_ALL=locale))
+def inspected(locale, *options, catalog=CATALOG):
+    got = run("inspect", pack(catalog), *options, env=dict(os.environ, LC_ALL=locale))
     assert got.returncode == 0, got.stderr
     return got.stdout
 
@@ -88,7 +88,7 @@ def line_through(places):
     return lambda place: (sy - slope * sx) / n + slope * place, slope
 
 
-def check_marks(lines):
+def check_marks(lines, catalog=CATALOG):
     """Each label's mark lies within a cell of its values, by the axes as they are printed."""
     rows, axis, labels = chart_of(lines)
     left = re.match(r" +[└+]", axis).end()
@@ -100,7 +100,7 @@ def check_marks(lines):
     value_y, step_y = line_through(ys)
     value_x, step_x = line_through(xs)
     found = 0
-    for point, mb, kld, _ in CATALOG:
+    for point, mb, kld, _ in catalog:
         at = [(i, m.start(), m.end()) for i, row in enumerate(rows)
               for m in re.finditer(re.escape(point) + r"(?!-)\b", row)]
         if not at:
@@ -118,6 +118,9 @@ def check_marks(lines):
 def test_marks_lie_where_the_axes_say():
     for locale in ("C", "C.UTF-8"):
         check_marks(inspected(locale).splitlines())
+    # Less than a decade, without a round number of it inside.
+    narrow = [(point, mb, 0.023 + kld / 60, dominated) for point, mb, kld, dominated in CATALOG]
+    check_marks(inspected("C", catalog=narrow).splitlines(), narrow)
     assert inspected("C").isascii() and "●" in inspected("C.UTF-8")
 
 
