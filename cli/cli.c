@@ -47,9 +47,13 @@ int cli_usage(const char *fmt, ...)
 
 int cli_finish_output(void)
 {
-    if (fflush(stdout) || ferror(stdout))
-        return cli_fail(ERT_E_IO, "writing to standard output failed");
-    return CLI_OK;
+    static bool told; /* whoever was reading has gone: once is enough */
+    if (!fflush(stdout) && !ferror(stdout))
+        return CLI_OK;
+    if (told)
+        return CLI_FAILED;
+    told = true;
+    return cli_fail(ERT_E_IO, "writing to standard output failed");
 }
 
 int cli_print_json(json_t *document, size_t flags)
