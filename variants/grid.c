@@ -151,8 +151,8 @@ static void fit_narrow(struct var_grid *g, const struct var_lanes *w, const floa
         keep_better(&s, &fewer);
     }
     for (int i = 0; i < SHRINKS * SHRINKS && !all_found(&s, &x); i++) {
-        struct var_grid drawn =
-            spread(&x, 0.04f * (float)(i / SHRINKS), 0.04f * (float)(i % SHRINKS), LEVELS);
+        int low = i / SHRINKS, high = i % SHRINKS;
+        struct var_grid drawn = spread(&x, 0.04f * (float)low, 0.04f * (float)high, LEVELS);
         keep_better(&s, &drawn);
     }
     for (int i = 0; i < REFITS && !all_found(&s, &x); i++)

@@ -7,9 +7,7 @@
 #include "runtime/pack_format.h"
 #include "variants/blas.h"
 
-#ifndef DAMPING
-#define DAMPING 0.01 /* of the mean of the diagonal, as in GPTQ */
-#endif
+static const double DAMPING = 0.01; /* of the mean of the diagonal, as in GPTQ */
 
 static double gram_at(const struct var_hessian_config *c, uint32_t row, uint32_t col)
 {
@@ -95,13 +93,9 @@ static int fill_slice(const struct var_hessian_config *c, const struct var_slice
     return 0;
 }
 
-/* Slices between the ends, and room for their matrices. */
-static int cut(struct var_hessian *h, const struct var_hessian_config *c)
+/* The slices between the ends. Returns how many floats their matrices take. */
+static size_t list_slices(struct var_hessian *h, const struct var_hessian_config *c)
 {
-    h->n = c->n;
-    h->slices = calloc((size_t)c->n_ends + 1, sizeof *h->slices);
-    if (!h->slices)
-        return -1;
     uint32_t from = 0;
     size_t room = 0;
     for (uint32_t i = 0; i <= c->n_ends; i++) {
@@ -112,27 +106,48 @@ static int cut(struct var_hessian *h, const struct var_hessian_config *c)
         room += 2 * (size_t)(end - from) * (end - from);
         from = end;
     }
-    h->memory = malloc(room * sizeof *h->memory);
-    h->orders = malloc(h->n * sizeof *h->orders);
+    return room;
+}
+
+static void place_slices(struct var_hessian *h)
+{
     float *at = h->memory;
-    for (uint32_t i = 0; i < h->n_slices && at && h->orders; i++) {
+    for (uint32_t i = 0; i < h->n_slices; i++) {
         struct var_slice *s = &h->slices[i];
         s->gram = at;
         s->feed = at + (size_t)s->n * s->n;
         s->order = h->orders + s->from;
         at += 2 * (size_t)s->n * s->n;
     }
-    return h->memory && h->orders ? 0 : -1;
+}
+
+/* With its slices and room for their matrices; NULL if there is no memory. */
+static struct var_hessian *allocate(const struct var_hessian_config *c)
+{
+    struct var_hessian *h = calloc(1, sizeof *h);
+    if (!h)
+        return NULL;
+    h->n = c->n;
+    h->slices = calloc((size_t)c->n_ends + 1, sizeof *h->slices);
+    h->orders = calloc(h->n, sizeof *h->orders);
+    if (h->slices && h->orders)
+        h->memory = calloc(list_slices(h, c), sizeof *h->memory);
+    if (h->memory) {
+        place_slices(h);
+        return h;
+    }
+    var_hessian_free(h);
+    return NULL;
 }
 
 int var_hessian_make(struct var_hessian **h, const struct var_hessian_config *config,
                      struct ert_error *err)
 {
-    *h = calloc(1, sizeof **h);
+    *h = allocate(config);
+    if (!*h)
+        return ert_fail(err, ERT_E_NOMEM, "no memory for the moments of %u columns", config->n);
+    double damp = damping(config);
     int rc = 0;
-    if (!*h || cut(*h, config))
-        rc = ert_fail(err, ERT_E_NOMEM, "no memory for the moments of %u columns", config->n);
-    double damp = rc ? 0 : damping(config);
     for (uint32_t i = 0; !rc && i < (*h)->n_slices; i++)
         rc = fill_slice(config, &(*h)->slices[i], damp, err);
     if (rc) {

@@ -174,7 +174,7 @@ static uint32_t branches_at_once(const struct round *r)
     return fit < 1 ? 1 : fit < all ? (uint32_t)fit : all;
 }
 
-static int allocate(struct round *r, uint32_t n, struct ert_error *err)
+static bool allocate(struct round *r, uint32_t n)
 {
     const struct rt_model *m = &r->src->model;
     size_t e = m->n_embd_pad, logits = (size_t)ROWS * m->n_vocab;
@@ -187,9 +187,7 @@ static int allocate(struct round *r, uint32_t n, struct ert_error *err)
     r->reference_logits = r->logits ? r->logits + logits : NULL;
     r->next = calloc(r->n_scored + 1, sizeof *r->next);
     r->scores = calloc(ROWS, sizeof *r->scores);
-    if (r->branches && r->x && r->norm_final && r->rows && r->logits && r->next && r->scores)
-        return 0;
-    return ert_fail(err, ERT_E_NOMEM, "%s: no memory to weigh its layers", r->src->path);
+    return r->branches && r->x && r->norm_final && r->rows && r->logits && r->next && r->scores;
 }
 
 static void release(struct round *r)
@@ -262,11 +260,12 @@ int var_sensitivity_measure(struct var_sensitivity *s, const struct var_source *
     int rc = prepare(s, &src->model, err);
     if (!rc && r.n_scored > 0) { /* else every cut costs the same: nothing */
         uint32_t at_once = branches_at_once(&r);
-        rc = allocate(&r, at_once, err);
-        if (!rc) {
+        if (allocate(&r, at_once)) {
             var_tensor_row(&src->norm_final, 0, r.norm_final);
             list_next(&r);
             rc = run_rounds(&r, at_once, progress, err);
+        } else {
+            rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to weigh its layers", src->path);
         }
         release(&r);
     }
