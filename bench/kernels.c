@@ -96,10 +96,8 @@ static void pass_dot(rt_dot_fn *dot, struct arena *a, size_t bytes, uint32_t n_c
 PASS(dot_w4a16, pass_dot(k->dot_w4a16, a, bytes, n_cols, false))
 PASS(dot_w8a16, pass_dot(k->dot_w8a16, a, bytes, n_cols, true))
 PASS(dot_w8a8, pass_dot(k->dot_w8a8, a, bytes, n_cols, true))
-PASS(outlier_a16, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
-                      k->outlier_a16(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
-PASS(outlier_a8, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
-                     k->outlier_a8(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
+PASS(outlier, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
+                  k->outlier(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
 PASS(scale_rows, k->scale_rows(a->weights, 0.0625F, a->x, 2 * PACK_TILE, N_VALUES / PACK_TILE,
                                a->out, PACK_TILE))
 PASS(dot_f32, for (size_t i = 0; i + (size_t)GROUPS * PACK_F32_BLOCK <= bytes;
@@ -129,8 +127,7 @@ static double weights_per_byte(const char *op)
         {"dot_w4a16", 512. / PACK_H_BLOCK},
         {"dot_w8a16", 512. / (PACK_H_BLOCK + PACK_L_BLOCK)},
         {"dot_w8a8", 512. / (PACK_H_BLOCK + PACK_L_BLOCK)},
-        {"outlier_a16", 512. / PACK_OUTLIER},
-        {"outlier_a8", 512. / PACK_OUTLIER},
+        {"outlier", 512. / PACK_OUTLIER},
         {"dot_f32", 1. / sizeof(float)},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)

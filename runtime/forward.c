@@ -53,6 +53,8 @@ static void quantize(const struct rt_forward *f, struct rt_signal *s, uint32_t c
         f->kernels->quantize_a16(x, n, &s->acts, group);
     else if (f->step.variant->act_bits == 8)
         f->kernels->quantize_a8(x, n, &s->acts, group);
+    if (f->step.variant->act_bits == 8 && first == 0)
+        f->kernels->quantize_a16(x, 1, &s->outlier, col);
 }
 
 /* normed = rmsnorm(x, norm) of one column. */
@@ -83,10 +85,16 @@ static void product(const struct rt_forward *f, const struct rt_matrix *m,
         .group = s->acts.group + group,
         .groups = s->acts.groups,
     };
+    const struct rt_acts outlier = {
+        .q = (int16_t *)s->outlier.q + (size_t)col * PACK_GROUP,
+        .group = s->outlier.group + col,
+        .groups = 1,
+    };
     const struct rt_input input = {
         .weight_bits = f->step.variant->weight_bits,
         .act_bits = f->step.variant->act_bits,
         .acts = &acts,
+        .outlier = f->step.variant->act_bits == 8 ? &outlier : &acts,
         .f32 = s->f32 + (size_t)col * s->width,
         .stride = s->width,
         .n_cols = n_cols,

@@ -16,8 +16,9 @@ enum {
 
 /* Columns of activations, as floats and quantized for the products that read them. */
 struct rt_signal {
-    float *f32;          /* [C][width] */
-    struct rt_acts acts; /* [C][width / 32] groups */
+    float *f32;             /* [C][width] */
+    struct rt_acts acts;    /* [C][width / 32] groups */
+    struct rt_acts outlier; /* [C][1] group 0 in 16 bits, where acts has 8 */
     uint32_t width;
 };
 

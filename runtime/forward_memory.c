@@ -30,6 +30,9 @@ static void cut_signal(struct arena *a, struct rt_signal *s, uint32_t chunk, uin
     s->acts.groups = width / PACK_GROUP;
     s->acts.q = cut(a, chunk, width, sizeof(int16_t));
     s->acts.group = cut(a, chunk, s->acts.groups, sizeof *s->acts.group);
+    s->outlier.groups = 1;
+    s->outlier.q = cut(a, chunk, PACK_GROUP, sizeof(int16_t));
+    s->outlier.group = cut(a, chunk, 1, sizeof *s->outlier.group);
 }
 
 static void cut_stream(struct arena *a, struct rt_stream *s, uint32_t chunk,

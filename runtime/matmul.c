@@ -55,7 +55,6 @@ struct product {
     const struct rt_matrix *m;
     const struct rt_input *x;
     rt_dot_fn *dot;
-    rt_outlier_fn *outlier;
     const uint8_t *l;  /* NULL if the product does not read it */
     uint32_t n_groups; /* of the prefix, without the outlier group */
 };
@@ -85,8 +84,8 @@ static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tile
         p->k->scale_rows(p->m->pairs + (tile + i) * PACK_PAIRS, p->l ? 0.0625F : 1,
                          acc + i * 2 * TILE, n_tiles * 2 * TILE, n_cols, y, y_stride);
         if (p->m->outlier)
-            p->outlier(p->m->outlier + (tile + i) * PACK_OUTLIER, p->x->acts, col, n_cols, y,
-                       y_stride);
+            p->k->outlier(p->m->outlier + (tile + i) * PACK_OUTLIER, p->x->outlier, col, n_cols, y,
+                          y_stride);
     }
 }
 
@@ -125,7 +124,6 @@ static struct product product_init(const struct rt_kernels *k, const struct rt_m
         .dot = !a16 ? k->dot_w8a8
                : w8 ? k->dot_w8a16
                     : k->dot_w4a16,
-        .outlier = a16 ? k->outlier_a16 : k->outlier_a8,
         .l = w8 ? m->l : NULL,
         .n_groups = panel_groups_total(m, cols),
     };

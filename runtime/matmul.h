@@ -17,11 +17,12 @@ struct rt_matrix {
 
 /* What a product reads: the activations in the representation of the variant. */
 struct rt_input {
-    unsigned weight_bits;       /* 4, 8, or 0 = f32 */
-    unsigned act_bits;          /* 16, 8, or 0 = f32; 8 only where L is read */
-    const struct rt_acts *acts; /* quantized columns, or */
-    const float *f32;           /* f32 columns [n_cols][stride] */
-    uint32_t stride;            /* floats between f32 columns */
+    unsigned weight_bits;          /* 4, 8, or 0 = f32 */
+    unsigned act_bits;             /* 16, 8, or 0 = f32; 8 only where L is read */
+    const struct rt_acts *acts;    /* quantized columns, or */
+    const struct rt_acts *outlier; /* their group 0 in 16 bits; acts itself if that has as many */
+    const float *f32;              /* f32 columns [n_cols][stride] */
+    uint32_t stride;               /* floats between f32 columns */
     uint32_t n_cols;
 };
 

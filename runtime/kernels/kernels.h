@@ -53,7 +53,7 @@ typedef void rt_dot_fn(const struct rt_tiles *w, const struct rt_acts *x, uint32
  * [n_cols][acc_stride], of which acc_d[16] and acc_m[16]; y is [n_cols][y_stride]. */
 typedef void rt_scale_rows_fn(const uint8_t *pairs, float fraction, const float *acc,
                               uint32_t acc_stride, uint32_t n_cols, float *y, uint32_t y_stride);
-/* y = y + o for one outlier block against group 0 of columns col .. col + n_cols - 1 (1 to
+/* y = y + o for one outlier block against group 0, a16, of columns col .. col + n_cols - 1 (1 to
  * RT_COLS); y is [n_cols][y_stride], 16 rows of it. */
 typedef void rt_outlier_fn(const uint8_t *block, const struct rt_acts *x, uint32_t col,
                            uint32_t n_cols, float *y, uint32_t y_stride);

@@ -276,18 +276,17 @@ INLINE __m256 halves_to_float(const uint8_t *f16)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)f16));
 }
 
-INLINE void outlier_columns(half_fn *half, const uint8_t *block, const struct rt_acts *x,
-                            uint32_t col, unsigned act_bytes, uint32_t n_cols, float *y,
-                            uint32_t y_stride)
+void rt_outlier_avx2(const uint8_t *block, const struct rt_acts *x, uint32_t col, uint32_t n_cols,
+                     float *y, uint32_t y_stride)
 {
     const uint8_t *h = block + 4 * TILE, *l = h + PACK_NIBBLES;
     for (uint32_t c = 0; c < n_cols; c++, y += y_stride) {
         struct operand b;
         size_t group = (size_t)(col + c) * x->groups;
-        operand_of_group(&b, x, group, act_bytes, 1);
+        operand_of_group(&b, x, group, 2, 1);
         for (unsigned first = 0; first < TILE; first += LANES) {
             __m256i dot;
-            half(h + 4 * first, l + 4 * first, b.q, 1, &dot);
+            half_w8a16(h + 4 * first, l + 4 * first, b.q, 1, &dot);
             add_minus_8_sum(&dot, x, group, 1);
             __m256 d = _mm256_mul_ps(halves_to_float(block + 2 * first), _mm256_set1_ps(0.0625F));
             __m256 m = halves_to_float(block + 2 * TILE + 2 * first);
@@ -297,18 +296,6 @@ INLINE void outlier_columns(half_fn *half, const uint8_t *block, const struct rt
             add_to(y + first, o);
         }
     }
-}
-
-void rt_outlier_a16_avx2(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                         uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    outlier_columns(half_w8a16, block, x, col, 2, n_cols, y, y_stride);
-}
-
-void rt_outlier_a8_avx2(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                        uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    outlier_columns(half_w8a8, block, x, col, 1, n_cols, y, y_stride);
 }
 
 INLINE void dot_f32_columns(const float *w, uint32_t n_groups, const float *x, uint32_t stride,

@@ -342,34 +342,22 @@ INLINE __m512 halves_to_float(const uint8_t *f16)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)f16));
 }
 
-INLINE void outlier_columns(struct kind kind, const uint8_t *block, const struct rt_acts *acts,
-                            uint32_t col, uint32_t n_cols, float *y, uint32_t y_stride)
+void rt_outlier_avx512vnni(const uint8_t *block, const struct rt_acts *acts, uint32_t col,
+                           uint32_t n_cols, float *y, uint32_t y_stride)
 {
     const uint8_t *h = block + 4 * TILE;
     struct expanded e;
-    kind.expand(h, h + PACK_NIBBLES, e.w);
+    W8A16.expand(h, h + PACK_NIBBLES, e.w);
     __m512 d = _mm512_mul_ps(halves_to_float(block), _mm512_set1_ps(0.0625F));
     __m512 m = halves_to_float(block + 2 * TILE);
-    struct operand x = operand_at(kind, acts, (size_t)col * acts->groups);
-    for (uint32_t c = 0; c < n_cols; c++, y += y_stride, advance(kind, &x, x.groups)) {
-        __m512 dot = _mm512_cvtepi32_ps((__m512i)dot_column(kind, &e, &x));
+    struct operand x = operand_at(W8A16, acts, (size_t)col * acts->groups);
+    for (uint32_t c = 0; c < n_cols; c++, y += y_stride, advance(W8A16, &x, x.groups)) {
+        __m512 dot = _mm512_cvtepi32_ps((__m512i)dot_column(W8A16, &e, &x));
         __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(x.group->scale));
         __m512 o =
             _mm512_sub_ps(_mm512_mul_ps(dot, scaled), _mm512_mul_ps(m, _mm512_set1_ps(x.group->t)));
         _mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), o));
     }
-}
-
-void rt_outlier_a16_avx512vnni(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                               uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    outlier_columns(W8A16, block, x, col, n_cols, y, y_stride);
-}
-
-void rt_outlier_a8_avx512vnni(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                              uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    outlier_columns(W8A8, block, x, col, n_cols, y, y_stride);
 }
 
 INLINE void dot_f32_columns(const float *w, uint32_t n_groups, const float *x, uint32_t stride,

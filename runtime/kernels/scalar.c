@@ -165,8 +165,8 @@ void rt_scale_rows_scalar(const uint8_t *pairs, float fraction, const float *acc
                      ert_bf16_to_f32(m[row]) * acc[TILE + row];
 }
 
-static void outlier_block(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                          uint32_t n_cols, activation_fn *activation, float *y, uint32_t y_stride)
+void rt_outlier_scalar(const uint8_t *block, const struct rt_acts *x, uint32_t col, uint32_t n_cols,
+                       float *y, uint32_t y_stride)
 {
     uint16_t d[TILE], m[TILE];
     memcpy(d, block, sizeof d);
@@ -176,23 +176,11 @@ static void outlier_block(const uint8_t *block, const struct rt_acts *x, uint32_
         size_t group = (size_t)(col + c) * x->groups;
         float scale = x->group[group].scale, t = x->group[group].t;
         for (unsigned row = 0; row < TILE; row++) {
-            float dot = (float)dot_row(h, l, row, x, group, activation);
+            float dot = (float)dot_row(h, l, row, x, group, activation_a16);
             float o = dot * (ert_f16_to_f32(d[row]) * 0.0625F * scale) - ert_f16_to_f32(m[row]) * t;
             y[row] = y[row] + o;
         }
     }
-}
-
-void rt_outlier_a16_scalar(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                           uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    outlier_block(block, x, col, n_cols, activation_a16, y, y_stride);
-}
-
-void rt_outlier_a8_scalar(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                          uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    outlier_block(block, x, col, n_cols, activation_a8, y, y_stride);
 }
 
 void rt_dot_f32_scalar(const float *w, uint32_t n_groups, const float *x, uint32_t stride,

@@ -275,8 +275,8 @@ static uint8_t *new_outlier_block(uint64_t *seed, enum weight_fill fill)
 }
 
 static void check_outlier_values(const uint8_t *block, const struct rt_acts *x, uint32_t col,
-                                 uint32_t n_cols, unsigned bits, const float *before,
-                                 const float *y, uint32_t y_stride)
+                                 uint32_t n_cols, const float *before, const float *y,
+                                 uint32_t y_stride)
 {
     for (uint32_t c = 0; c < n_cols; c++)
         for (unsigned row = 0; row < PACK_TILE; row++) {
@@ -284,7 +284,7 @@ static void check_outlier_values(const uint8_t *block, const struct rt_acts *x, 
             memcpy(&d, block + 2 * row, 2);
             memcpy(&m, block + 32 + 2 * row, 2);
             size_t group = (size_t)(col + c) * x->groups;
-            double dot = (double)reference_dot(block + 64, block + 320, row, x, group, bits);
+            double dot = (double)reference_dot(block + 64, block + 320, row, x, group, 16);
             double a = dot * ert_f16_to_f32(d) / 16 * x->group[group].scale;
             double b = (double)ert_f16_to_f32(m) * x->group[group].scale * x->group[group].sum;
             size_t at = (size_t)c * y_stride + row;
@@ -294,14 +294,14 @@ static void check_outlier_values(const uint8_t *block, const struct rt_acts *x, 
 }
 
 /* The sum of a tile's outliers, and nothing between the tile's rows of one column and the next. */
-static void run_outlier_case(rt_outlier_fn *fn, rt_outlier_fn *scalar, unsigned bits,
-                             uint32_t n_cols, enum weight_fill w, enum act_fill a)
+static void run_outlier_case(rt_outlier_fn *fn, rt_outlier_fn *scalar, uint32_t n_cols,
+                             enum weight_fill w, enum act_fill a)
 {
     uint64_t seed = 100 * n_cols + 10 * w + a;
     uint32_t stride = PACK_TILE + (w + a) % 3;
     size_t n = (size_t)(n_cols - 1) * stride + PACK_TILE;
     uint8_t *block = new_outlier_block(&seed, w);
-    struct rt_acts x = new_acts(&seed, n_cols + w, 1 + a, bits, a);
+    struct rt_acts x = new_acts(&seed, n_cols + w, 1 + a, 16, a);
     float *before = new_floats(n), *y = new_floats(n), *expected = new_floats(n);
     random_floats(&seed, before, n, 1);
     memcpy(y, before, n * sizeof *y);
@@ -309,7 +309,7 @@ static void run_outlier_case(rt_outlier_fn *fn, rt_outlier_fn *scalar, unsigned 
     fn(block, &x, w, n_cols, y, stride);
     scalar(block, &x, w, n_cols, expected, stride);
     assert_same_bits(y, expected, n * sizeof *y);
-    check_outlier_values(block, &x, w, n_cols, bits, before, y, stride);
+    check_outlier_values(block, &x, w, n_cols, before, y, stride);
     free_floats(before);
     free_floats(y);
     free_floats(expected);
@@ -317,22 +317,12 @@ static void run_outlier_case(rt_outlier_fn *fn, rt_outlier_fn *scalar, unsigned 
     free_bytes(block);
 }
 
-static void check_outlier(rt_outlier_fn *fn, rt_outlier_fn *scalar, unsigned bits)
+static void check_outlier(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
     for (unsigned n = 0; n < N_COLUMN_COUNTS; n++)
         for (unsigned w = 0; w < N_WEIGHT_FILLS; w++)
             for (unsigned a = 0; a < N_ACT_FILLS; a++)
-                run_outlier_case(fn, scalar, bits, column_counts[n], w, a);
-}
-
-static void check_outlier_a16(const struct rt_kernels *k, const struct rt_kernels *scalar)
-{
-    check_outlier(k->outlier_a16, scalar->outlier_a16, 16);
-}
-
-static void check_outlier_a8(const struct rt_kernels *k, const struct rt_kernels *scalar)
-{
-    check_outlier(k->outlier_a8, scalar->outlier_a8, 8);
+                run_outlier_case(k->outlier, scalar->outlier, column_counts[n], w, a);
 }
 
 /* ---- scaling rows -------------------------------------------------------------------------- */

@@ -189,7 +189,7 @@ enum { N_VARIANTS = 4, N_COLS = 7, MANY_COLS = RT_COLS + 9, MAX_ROWS = 96 };
 
 struct input {
     struct rt_input x;
-    struct rt_acts acts;
+    struct rt_acts acts, outlier;
     float *f32;
 };
 
@@ -206,7 +206,17 @@ static void input_init(struct input *in, uint64_t *seed, struct variant v, uint3
     for (size_t c = 0; c < n_cols && v.act_bits; c++)
         (v.act_bits == 16 ? kernels->quantize_a16 : kernels->quantize_a8)(
             in->f32 + c * cols, (uint32_t)groups, &in->acts, c * groups);
-    in->x = (struct rt_input){v.weight_bits, v.act_bits, &in->acts, in->f32, cols, n_cols};
+    in->outlier = (struct rt_acts){new_memory(2 * (size_t)n_cols * 32),
+                                   new_memory(sizeof(struct rt_group) * n_cols), 1};
+    for (size_t c = 0; c < n_cols; c++)
+        kernels->quantize_a16(in->f32 + c * cols, 1, &in->outlier, c);
+    in->x = (struct rt_input){.weight_bits = v.weight_bits,
+                              .act_bits = v.act_bits,
+                              .acts = &in->acts,
+                              .outlier = v.act_bits == 16 ? &in->acts : &in->outlier,
+                              .f32 = in->f32,
+                              .stride = cols,
+                              .n_cols = n_cols};
 }
 
 static void free_input(struct input *in)
@@ -214,19 +224,27 @@ static void free_input(struct input *in)
     free(in->f32);
     free(in->acts.q);
     free(in->acts.group);
+    free(in->outlier.q);
+    free(in->outlier.group);
 }
 
-/* What the activation stands for after quantization; the a16 order swaps 1 and 2 of each four. */
-static double input_value(const struct input *in, uint32_t c, uint32_t col)
+/* What an activation stands for after quantization; the a16 order swaps 1 and 2 of each four. */
+static double value_a16(const struct rt_acts *acts, size_t i)
 {
     static const unsigned order[4] = {0, 2, 1, 3};
+    return ((const int16_t *)acts->q)[i / 4 * 4 + order[i % 4]] * (double)acts->group[i / 32].scale;
+}
+
+static double input_value(const struct input *in, bool outlier, uint32_t c, uint32_t col)
+{
     size_t i = (size_t)c * in->x.stride + col;
     if (in->x.act_bits == 0)
         return in->f32[i];
-    double scale = in->acts.group[i / 32].scale;
-    if (in->x.act_bits == 8)
-        return ((const int8_t *)in->acts.q)[i] * scale;
-    return ((const int16_t *)in->acts.q)[i / 4 * 4 + order[i % 4]] * scale;
+    if (in->x.act_bits == 16)
+        return value_a16(&in->acts, i);
+    if (outlier && col < 32)
+        return value_a16(&in->outlier, (size_t)c * 32 + col);
+    return ((const int8_t *)in->acts.q)[i] * (double)in->acts.group[i / 32].scale;
 }
 
 /* ---- tests --------------------------------------------------------------------------------- */
@@ -259,7 +277,7 @@ static void check_row(const struct plain *p, const struct input *in, unsigned ki
 {
     double sum = 0, size = 0, steps = kind ? cols / 32. + 10 : cols;
     for (uint32_t i = 0; i < cols; i++) {
-        double weight_size, x = input_value(in, c, i);
+        double weight_size, x = input_value(in, p->outlier, c, i);
         sum += weight(p, kind, row, i, &weight_size) * x;
         size += weight_size * fabs(x);
     }
