@@ -110,7 +110,7 @@ ubsan: ## the C tests under UndefinedBehaviorSanitizer
 	BUILD=build-ubsan UBSAN_OPTIONS=print_stacktrace=1 $(PYTHON) tests/run --sanitized
 tsan: ## the C tests under ThreadSanitizer
 	$(MAKE) BUILD=build-tsan SAN=thread OPT=-O1 all tests
-	BUILD=build-tsan TSAN_OPTIONS=halt_on_error=1 $(PYTHON) tests/run --sanitized
+	BUILD=build-tsan TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tools/tsan-suppressions $(PYTHON) tests/run --sanitized
 
 # libFuzzer: clang, and on Debian its libclang-rt-dev. What it finds is kept in build-fuzz/corpus.
 FUZZ_SECONDS ?= 60

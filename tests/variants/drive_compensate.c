@@ -56,8 +56,10 @@ int main(int argc, char **argv)
     int rc = out ? var_compensate(&x, &src, &a, &m, 1, 0, (uint32_t)atoi(argv[4]), &err) : -1;
     if (!rc) {
         fwrite(x.mlp_bias, sizeof(float), wide, out);
-        fwrite(x.comp_v, sizeof(float), (size_t)x.rank * wide, out);
-        fwrite(x.comp_u, sizeof(float), (size_t)x.rank * wide, out);
+        if (x.rank) {
+            fwrite(x.comp_v, sizeof(float), (size_t)x.rank * wide, out);
+            fwrite(x.comp_u, sizeof(float), (size_t)x.rank * wide, out);
+        }
     } else {
         fprintf(stderr, "%s\n", err.text);
     }
