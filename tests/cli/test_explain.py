@@ -70,10 +70,11 @@ def test_auto_is_the_ladder_of_the_pack():
 
 
 def test_a_run_takes_the_auto_ladder():
+    """Hot when it starts, so that it waits at the last state; then cool for as long as it takes."""
     path = stage.folder / "auto.yaml"
     path.write_text("edgert: 1\npolicies: {p: {ladder: auto, trips: [{name: hot, sensor: temp.cpu, above: 50C, "
                     "governor: bang_bang, states: 1..max}], poll: 100ms, dwell: {down: 0s, up: 0s}}}\n")
-    got = run("run", "-m", stage.pack(), "-p", "p", "--policy-file", path, "--sensors", f"replay:{stage.trace((40, 60))}@20",
+    got = run("run", "-m", stage.pack(), "-p", "p", "--policy-file", path, "--sensors", f"replay:{stage.trace((60,) * 10 + (40,) * 640)}@20",
               "-n", 60, "--raw", "--json", "abc")
     assert got.returncode == 0, got
     points = {p["point"] for p in stage.lines(got.stdout)[-1]["points"]}

@@ -14,6 +14,8 @@ static void put_moments(const struct var_moments *m, const struct rt_model *mode
 {
     for (unsigned i = 0; i < VAR_N_INPUTS; i++) {
         size_t n = m->width[i];
+        if (n == 0)
+            continue;
         fwrite(m->mean[i], sizeof(float), n, out);
         fwrite(m->gram[i], sizeof(float), n * n, out);
     }
