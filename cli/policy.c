@@ -19,8 +19,42 @@ static json_t *describe(const struct pol_policy *p)
                      states, "sensors", sensors, "trips", (int)p->n_trips);
 }
 
+/* What a check has to tell. */
+struct check {
+    bool json;
+    json_t *policies, *warnings;
+};
+
+static void tell_finding(void *ctx, const struct pol_finding *finding)
+{
+    const struct check *c = ctx;
+    if (c->json)
+        json_array_append_new(c->warnings,
+                              json_pack("{s:s, s:s, s:s, s:I, s:I, s:s}", "lint", finding->lint,
+                                        "policy", finding->policy, "file", finding->file, "line",
+                                        (json_int_t)finding->line, "column",
+                                        (json_int_t)finding->column, "text", finding->text));
+    else
+        printf("%s:%zu:%zu: warning: %s [%s]\n", finding->file, finding->line, finding->column,
+               finding->text, finding->lint);
+}
+
+static int check_policy(struct check *c, const struct pol_file *file, size_t i,
+                        struct pol_policy *policy, struct ert_error *err)
+{
+    int rc = policy_source_compile(file, pol_file_name(file, i), policy, err);
+    if (rc)
+        return rc;
+    if (c->json)
+        json_array_append_new(c->policies, describe(policy));
+    else
+        printf("%s: ok, %zu states, %zu sensors, %zu trips\n", policy->name, policy->n_states,
+               policy->n_sensors, policy->n_trips);
+    return pol_lint(file, i, tell_finding, c, err);
+}
+
 /* Every policy of the files must compile. The JSON says ok or the first mistake; status 3 if any.
- */
+ * Warnings leave the status as it is. */
 static int check(const char *path, bool json)
 {
     struct pol_file *file = NULL;
@@ -28,29 +62,24 @@ static int check(const char *path, bool json)
     struct ert_error err = {0};
     if (!policy)
         return cli_fail(ERT_E_NOMEM, "out of memory");
-    json_t *policies = json_array();
+    struct check c = {json, json_array(), json_array()};
     int rc =
         path ? pol_file_load(&file, &path, 1, &err) : layers_load_policies(NULL, NULL, &file, &err);
     bool not_loaded = rc != 0;
-    for (size_t i = 0; !rc && i < pol_file_count(file); i++) {
-        rc = policy_source_compile(file, pol_file_name(file, i), policy, &err);
-        if (!rc)
-            json_array_append_new(policies, describe(policy));
-        if (!rc && !json)
-            printf("%s: ok, %zu states, %zu sensors, %zu trips\n", policy->name, policy->n_states,
-                   policy->n_sensors, policy->n_trips);
-    }
+    for (size_t i = 0; !rc && i < pol_file_count(file); i++)
+        rc = check_policy(&c, file, i, policy, &err);
     if (file)
         pol_file_free(file);
     free(policy);
     int status = CLI_OK;
     json_t *error = rc ? json_string(err.text) : json_null();
     if (json)
-        status = cli_print_json(
-            json_pack("{s:b, s:o, s:o}", "ok", rc == 0, "policies", policies, "error", error),
-            JSON_COMPACT);
+        status = cli_print_json(json_pack("{s:b, s:o, s:o, s:o}", "ok", rc == 0, "policies",
+                                          c.policies, "warnings", c.warnings, "error", error),
+                                JSON_COMPACT);
     if (!json) {
-        json_decref(policies);
+        json_decref(c.policies);
+        json_decref(c.warnings);
         json_decref(error);
         status = cli_finish_output();
     }
@@ -106,10 +135,12 @@ int command_policy(int argc, char **argv)
     };
     struct command_line line = {
         .usage = "edgert policy check [FILE] | show NAME | explain NAME",
-        .about = "check: every policy of FILE (or of the installed layers) is read and compiled;\n"
-                 "       a mistake is told with line and column, and status 3.\n"
-                 "show:  a policy by name, as it comes out of all layers.\n"
-                 "explain: its states, what each costs in quality, and what asks for it.",
+        .about =
+            "check: every policy of FILE (or of the installed layers) is read and compiled;\n"
+            "       a mistake is told with line and column, and status 3. What compiles and is\n"
+            "       likely wrong all the same is told as a warning.\n"
+            "show:  a policy by name, as it comes out of all layers.\n"
+            "explain: its states, what each costs in quality, and what asks for it.",
         .rows = rows,
         .n_rows = sizeof rows / sizeof *rows,
         .min_arguments = 1,

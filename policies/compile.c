@@ -351,7 +351,8 @@ static int compile_failsafe(struct compile *c)
 
 /* ---- the policy ---------------------------------------------------------------------------- */
 
-static int compile_entry(struct compile *c, const struct pol_point *auto_ladder, size_t n_auto)
+static int compile_all_but_failsafe(struct compile *c, const struct pol_point *auto_ladder,
+                                    size_t n_auto)
 {
     struct pol_policy *p = c->policy;
     memset(p, 0, sizeof *p); /* padding too: policies may be compared as bytes */
@@ -370,7 +371,7 @@ static int compile_entry(struct compile *c, const struct pol_point *auto_ladder,
         rc = compile_missing(c);
     for (size_t i = 0; !rc && i < c->entry->n_guarantees; i++)
         rc = compile_guarantee(c, &c->entry->guarantees[i]);
-    return rc ? rc : compile_failsafe(c);
+    return rc;
 }
 
 static const struct pol_entry *find_entry(const struct pol_file *file, const char *name)
@@ -408,7 +409,8 @@ int pol_compile(const struct pol_file *file, const char *name, const struct pol_
         return ert_fail(err, ERT_E_MISSING, "no policy '%.60s'; known are: %s", name,
                         *known ? known : "none");
     }
-    return compile_entry(&c, auto_ladder, n_auto);
+    int rc = compile_all_but_failsafe(&c, auto_ladder, n_auto);
+    return rc ? rc : compile_failsafe(&c);
 }
 
 int pol_compile_sensor(const struct pol_file *file, const char *name, struct pol_policy *policy,
@@ -428,6 +430,14 @@ int pol_compile_sensor(const struct pol_file *file, const char *name, struct pol
 
 /* Stands in for a catalog's ladder while a file is checked without a model. */
 static const struct pol_point some_ladder[POL_MAX_STATES] = {{.name = "w8a8", .point = "w8a8"}};
+
+int pol_compile_entry(const struct pol_file *file, const struct pol_entry *entry,
+                      struct pol_policy *policy, struct ert_error *err)
+{
+    struct compile c = {file, entry, policy, err, 0};
+    int rc = compile_all_but_failsafe(&c, some_ladder, POL_MAX_STATES);
+    return rc || !strcmp(entry->ladder, "auto") ? rc : compile_failsafe(&c);
+}
 
 static int check_aliases(const struct pol_file *file, const struct pol_entry *entry,
                          struct ert_error *err)
@@ -449,10 +459,9 @@ int pol_file_check(const struct pol_file *file, struct ert_error *err)
         return ert_fail(err, ERT_E_NOMEM, "out of memory for a policy");
     int rc = 0;
     for (size_t i = 0; !rc && i < file->n_entries; i++) {
-        struct compile c = {file, file->entries[i], policy, err, 0};
-        rc = check_aliases(file, c.entry, err);
-        if (!rc && (strcmp(c.entry->ladder, "auto") != 0 || !*c.entry->failsafe))
-            rc = compile_entry(&c, some_ladder, POL_MAX_STATES);
+        rc = check_aliases(file, file->entries[i], err);
+        if (!rc)
+            rc = pol_compile_entry(file, file->entries[i], policy, err);
     }
     free(policy);
     return rc;

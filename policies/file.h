@@ -50,6 +50,7 @@ struct pol_entry {
     char aliases[POL_MAX_ALIASES][POL_NAME];
     char ladder[POL_NAME]; /* "auto" = from the catalog */
     double poll_s, dwell_down_s, dwell_up_s;
+    struct pol_where dwell_where; /* .file NULL = not written */
     struct pol_trip_entry trips[POL_MAX_TRIPS];
     struct pol_missing missing[POL_MAX_SENSORS];
     struct pol_power_entry power;
@@ -78,6 +79,10 @@ struct pol_file {
 /* Reads one YAML text into file (load.c). */
 int pol_load_text(struct pol_file *file, const char *name, const char *text, size_t size,
                   struct ert_error *err);
+/* Compiles an entry without a model: `ladder: auto` has all the states there may be, and the point
+ * that its failsafe names is not looked for (compile.c). */
+int pol_compile_entry(const struct pol_file *file, const struct pol_entry *entry,
+                      struct pol_policy *policy, struct ert_error *err);
 /* Every reference of every policy leads somewhere (compile.c). */
 int pol_file_check(const struct pol_file *file, struct ert_error *err);
 

@@ -6,6 +6,7 @@ static int read_dwell(struct load *l, const yaml_node_t *node, struct pol_entry 
 {
     static const struct yaml_key keys[] = {{"down", false, false}, {"up", false, false}};
     const yaml_node_t *values[2];
+    policy->dwell_where = pol_where_is(l, node);
     int rc = yaml_read_keys(&l->tree, node, "dwell", keys, 2, values);
     if (!rc && values[0])
         rc = pol_read_seconds(l, values[0], "down", 0, &policy->dwell_down_s);

@@ -166,6 +166,19 @@ int pol_compile_sensor(const struct pol_file *file, const char *name, struct pol
 int pol_compile(const struct pol_file *file, const char *name, const struct pol_point *auto_ladder,
                 size_t n_auto, struct pol_policy *policy, struct ert_error *err);
 
+/* What a policy gets wrong though it compiles, by a row of lints.def. */
+struct pol_finding {
+    const char *lint, *policy; /* names */
+    const char *file;          /* the pol_file's */
+    size_t line, column;
+    char text[256]; /* for a person, without the place */
+};
+/* Looks at the i-th policy of the file, i < pol_file_count, and calls found for each finding, which
+ * lasts as long as the call. */
+int pol_lint(const struct pol_file *file, size_t i,
+             void (*found)(void *ctx, const struct pol_finding *finding), void *ctx,
+             struct ert_error *err);
+
 /* Powers of the states as this device was measured: decode_w[state] and prefill_w[state], 0 = not
  * known, where the file says none (prefill_w may be NULL). What is not known after that is
  * estimated from the bytes that the points read. Without `power:` it changes nothing but the
