@@ -24,6 +24,7 @@ struct arena {
     uint8_t *weights; /* MEMORY_BYTES */
     struct rt_acts acts;
     float *x, *out;
+    uint16_t *pairs; /* N_VALUES / 2, of HEAD_DIM / 2 frequencies */
 };
 
 typedef void pass_fn(const struct rt_kernels *k, struct arena *a, size_t bytes, uint32_t n_cols);
@@ -114,6 +115,7 @@ PASS(score_f32, k->score_f32(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, 0.1
 PASS(mix_f16, k->mix_f16(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, a->out))
 PASS(mix_f32, k->mix_f32(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, a->out))
 PASS(to_f16, k->to_f16(a->x, N_VALUES, (uint16_t *)(void *)a->out))
+PASS(rotate, k->rotate(a->x, a->out, N_VALUES, a->pairs))
 
 /* ---- reports ------------------------------------------------------------------------------- */
 
@@ -167,14 +169,17 @@ static bool arena_init(struct arena *a)
     *a = (struct arena){.weights = aligned_alloc(PACK_PAGE, MEMORY_BYTES),
                         .acts = {calloc(values, sizeof(int16_t)),
                                  calloc(values / PACK_GROUP, sizeof(struct rt_group)), GROUPS},
-                        .x = calloc(values, sizeof(float)),
-                        .out = aligned_alloc(64, values * sizeof(float))};
-    if (!a->weights || !a->acts.q || !a->acts.group || !a->x || !a->out)
+                        .x = aligned_alloc(64, values * sizeof(float)),
+                        .out = aligned_alloc(64, values * sizeof(float)),
+                        .pairs = calloc(N_VALUES / 2, sizeof(uint16_t))};
+    if (!a->weights || !a->acts.q || !a->acts.group || !a->x || !a->out || !a->pairs)
         return false;
     memset(a->weights, 0x11, MEMORY_BYTES);
     memset(a->out, 0, values * sizeof *a->out);
     for (size_t i = 0; i < values; i++)
         a->x[i] = (float)(i % 17) - 8;
+    for (size_t i = 0; i < N_VALUES / 2; i++)
+        a->pairs[i] = (uint16_t)(i * 5 % (HEAD_DIM / 2)); /* sorted by importance: any order */
     return true;
 }
 
@@ -185,6 +190,7 @@ static void arena_release(struct arena *a)
     free(a->acts.group);
     free(a->x);
     free(a->out);
+    free(a->pairs);
 }
 
 int main(int argc, char **argv)

@@ -135,18 +135,6 @@ static void embed(const struct rt_forward *f, struct rt_stream *s, uint32_t col)
 
 /* ---- attention ----------------------------------------------------------------------------- */
 
-/* Rotates pairs [0, dims / 2) of one head by the token's angles (RoPE, arXiv 2104.09864 eq. 34);
- * pairs names each one's frequency. */
-static void rotate(const float *turn, float *head, uint32_t dims, const uint16_t *pairs)
-{
-    for (uint32_t p = 0; p < dims / 2; p++) {
-        float c = turn[2 * pairs[p]], s = turn[2 * pairs[p] + 1];
-        float a = head[2 * p], b = head[2 * p + 1];
-        head[2 * p] = a * c - b * s;
-        head[2 * p + 1] = a * s + b * c;
-    }
-}
-
 static size_t cache_index(const struct rt_forward *f, uint32_t sequence, uint32_t layer,
                           uint32_t group, uint32_t position)
 {
@@ -229,7 +217,7 @@ static void make_keys(struct rt_forward *f, uint32_t layer, struct rows r, struc
             if (l->k_bias)
                 add(keys + i, l->k_bias + i, unit);
             normalize_head(f, l->k_norm, i / m->head_pad, keys + i);
-            rotate(turn_of(f, at, col), keys + i, unit, l->pairs + i / 2);
+            f->kernels->rotate(turn_of(f, at, col), keys + i, unit, l->pairs + i / 2);
         }
         store(f, layer, f->cache.keys, keys, r, col);
     }
@@ -287,7 +275,7 @@ static void take_query(const struct rt_forward *f, const struct rt_layer *l, uin
             add(own + b * PACK_GROUP, l->q_bias + at, PACK_GROUP);
     }
     normalize_head(f, l->q_norm, group, own);
-    rotate(turn, own, qk, l->pairs + group * m->head_pad / 2);
+    f->kernels->rotate(turn, own, qk, l->pairs + group * m->head_pad / 2);
 }
 
 /* One head of one column: mixed = softmax(q K^T / sqrt(head_dim)) V over positions 0 .. own. The

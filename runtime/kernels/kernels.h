@@ -86,6 +86,10 @@ typedef void rt_softmax_fn(float *x, uint32_t n);
 /* n floats (multiple of 32) to f16, round to nearest even. Same bits, but for the payload of a NaN.
  */
 typedef void rt_to_f16_fn(const float *x, uint32_t n, uint16_t *out);
+/* Rotates pairs [0, dims / 2) of one head, dims a multiple of 16 (RoPE, arXiv 2104.09864 eq. 34):
+ * values a = head[2 p], b = head[2 p + 1] become a c - b s, a s + b c with c = turn[2 pairs[p]] the
+ * cosine and s = turn[2 pairs[p] + 1] the sine of the pair's angle. Same bits. */
+typedef void rt_rotate_fn(const float *turn, float *head, uint32_t dims, const uint16_t *pairs);
 
 /* The kernels of one ISA, all of them callable: kernels.def fills what an ISA has no version of. */
 struct rt_kernels {

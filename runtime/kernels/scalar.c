@@ -219,6 +219,16 @@ void rt_to_f16_scalar(const float *x, uint32_t n, uint16_t *out)
         out[i] = ert_f32_to_f16(x[i]);
 }
 
+void rt_rotate_scalar(const float *turn, float *head, uint32_t dims, const uint16_t *pairs)
+{
+    for (uint32_t p = 0; p < dims / 2; p++) {
+        float c = turn[2 * pairs[p]], s = turn[2 * pairs[p] + 1];
+        float a = head[2 * p], b = head[2 * p + 1];
+        head[2 * p] = a * c - b * s;
+        head[2 * p + 1] = a * s + b * c;
+    }
+}
+
 /* ---- attention ----------------------------------------------------------------------------- */
 
 void rt_softmax_scalar(float *x, uint32_t n)

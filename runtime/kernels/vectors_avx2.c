@@ -96,6 +96,27 @@ void rt_to_f16_avx2(const float *x, uint32_t n, uint16_t *out)
                          _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
 }
 
+/* A pair's cosine and sine, loaded as one double: gathers are slower, in microcode on many CPUs. */
+static __m128d two_turns(const float *turn, const uint16_t *pairs)
+{
+    const double *t = (const double *)(const void *)turn;
+    return _mm_loadh_pd(_mm_load_sd(t + pairs[0]), t + pairs[1]);
+}
+
+/* Four pairs at a time. */
+void rt_rotate_avx2(const float *turn, float *head, uint32_t dims, const uint16_t *pairs)
+{
+    for (uint32_t d = 0; d < dims; d += LANES, pairs += LANES / 2) {
+        __m256 t =
+            _mm256_castpd_ps(_mm256_set_m128d(two_turns(turn, pairs + 2), two_turns(turn, pairs)));
+        __m256 x = _mm256_loadu_ps(head + d);
+        __m256 a = _mm256_mul_ps(x, _mm256_moveldup_ps(t));
+        __m256 b =
+            _mm256_mul_ps(_mm256_permute_ps(x, _MM_SHUFFLE(2, 3, 0, 1)), _mm256_movehdup_ps(t));
+        _mm256_storeu_ps(head + d, _mm256_addsub_ps(a, b));
+    }
+}
+
 /* ---- norms and activations ------------------------------------------------------------------ */
 
 static double sum_of_doubles(__m256d v)

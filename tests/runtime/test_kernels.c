@@ -614,6 +614,48 @@ static void check_to_f16(const struct rt_kernels *k, const struct rt_kernels *sc
     free(expected);
 }
 
+static void check_rotate_case(const struct rt_kernels *k, const struct rt_kernels *scalar,
+                              uint32_t dims, uint32_t n_angles)
+{
+    uint64_t seed = dims + n_angles;
+    float *turn = new_floats((size_t)2 * n_angles), *head = new_floats(dims);
+    float *out = new_floats(dims), *expected = new_floats(dims);
+    uint16_t *pairs = malloc((dims / 2 + 1) * sizeof *pairs) /* off every vector boundary */;
+    assert_non_null(pairs);
+    random_floats(&seed, head, dims, 100);
+    for (uint32_t i = 0; i < n_angles; i++) {
+        double angle = 4 * (double)random_float(&seed);
+        turn[2 * i] = (float)cos(angle);
+        turn[2 * i + 1] = (float)sin(angle);
+    }
+    for (uint32_t p = 0; p < dims / 2; p++)
+        pairs[1 + p] = (uint16_t)(random_u64(&seed) % n_angles);
+    pairs[dims / 2] = (uint16_t)(n_angles - 1);
+    memcpy(out, head, dims * sizeof *head);
+    memcpy(expected, head, dims * sizeof *head);
+    k->rotate(turn, out, dims, pairs + 1);
+    scalar->rotate(turn, expected, dims, pairs + 1);
+    assert_same_bits(out, expected, dims * sizeof *out);
+    for (uint32_t p = 0; p < dims / 2; p++) { /* (a + b i) times (cos + i sin) */
+        double c = turn[2 * pairs[1 + p]], s = turn[2 * pairs[1 + p] + 1];
+        double a = head[2 * p], b = head[2 * p + 1], size = 2 * u * (fabs(a) + fabs(b));
+        assert_within(out[2 * p], a * c - b * s, size);
+        assert_within(out[2 * p + 1], a * s + b * c, size);
+    }
+    free_floats(turn);
+    free_floats(head);
+    free_floats(out);
+    free_floats(expected);
+    free(pairs);
+}
+
+static void check_rotate(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    for (uint32_t dims = 16; dims <= MAX_DIMS; dims += 16)
+        for (uint32_t n_angles = 1; n_angles < 100; n_angles += 33)
+            check_rotate_case(k, scalar, dims, n_angles);
+}
+
 /* ---- attention ----------------------------------------------------------------------------- */
 
 /* A cache of n positions: exact f16 values, as f16 and as f32. */

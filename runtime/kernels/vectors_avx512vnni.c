@@ -1,0 +1,96 @@
+/* Element-wise vectors for AVX-512. Those that gain nothing from wider registers are left to AVX2.
+ */
+#include "runtime/kernels/versions.h"
+
+#include <immintrin.h>
+#include <math.h>
+
+enum { LANES = 16 };
+
+/* ---- norms and activations ------------------------------------------------------------------ */
+
+static __m512d low_half(__m512 v)
+{
+    return _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+}
+
+static __m512d high_half(__m512 v)
+{
+    return _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
+}
+
+void rt_rmsnorm_avx512vnni(const float *x, const float *w, uint32_t n, uint32_t n_true, float eps,
+                           float *out)
+{
+    __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        low = _mm512_fmadd_pd(low_half(v), low_half(v), low);
+        high = _mm512_fmadd_pd(high_half(v), high_half(v), high);
+    }
+    double squares = _mm512_reduce_add_pd(_mm512_add_pd(low, high));
+    __m512 scale = _mm512_set1_ps((float)(1 / sqrt(squares / n_true + (double)eps)));
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + i), scale);
+        _mm512_storeu_ps(out + i, _mm512_mul_ps(scaled, _mm512_loadu_ps(w + i)));
+    }
+}
+
+/* exp(x) as vectors_avx2.c has it, but for the power of two: what is too large overflows there. */
+static __m512 exponential(__m512 x)
+{
+    static const float factorial[] = {1 / 5040.F, 1 / 720.F, 1 / 120.F, 1 / 24.F,
+                                      1 / 6.F,    1 / 2.F,   1.F,       1.F};
+    const __m512 least = _mm512_set1_ps(-87.3F), most = _mm512_set1_ps(89);
+    __m512 inside = _mm512_min_ps(most, x); /* this order passes a NaN on */
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(inside, _mm512_set1_ps(0x1.715476p+0F)),
+                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1F), inside);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20F), r);
+    __m512 value = _mm512_set1_ps(factorial[0]);
+    for (unsigned i = 1; i < sizeof factorial / sizeof factorial[0]; i++)
+        value = _mm512_fmadd_ps(value, r, _mm512_set1_ps(factorial[i]));
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, least, _CMP_NLT_UQ), value, n);
+}
+
+void rt_swiglu_avx512vnni(float *g, const float *u, uint32_t n)
+{
+    const __m512 one = _mm512_set1_ps(1);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512 v = _mm512_loadu_ps(g + i);
+        __m512 negated = _mm512_sub_ps(_mm512_setzero_ps(), v);
+        __m512 silu = _mm512_div_ps(v, _mm512_add_ps(one, exponential(negated)));
+        _mm512_storeu_ps(g + i, _mm512_mul_ps(silu, _mm512_loadu_ps(u + i)));
+    }
+}
+
+/* The lanes below n. */
+static __mmask16 first_lanes(uint32_t n)
+{
+    return n < LANES ? (__mmask16)((1U << n) - 1) : 0xffff;
+}
+
+/* Lanes at n and beyond read as -infinity, which exp takes to 0. */
+static __m512 load_scores(const float *x, uint32_t n)
+{
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), first_lanes(n), x);
+}
+
+void rt_softmax_avx512vnni(float *x, uint32_t n)
+{
+    __m512 largest = _mm512_set1_ps(-INFINITY);
+    for (uint32_t i = 0; i < n; i += LANES)
+        largest = _mm512_max_ps(largest, load_scores(x + i, n - i));
+    __m512 max = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+    __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512 e = exponential(_mm512_sub_ps(load_scores(x + i, n - i), max));
+        low = _mm512_add_pd(low, low_half(e));
+        high = _mm512_add_pd(high, high_half(e));
+        _mm512_mask_storeu_ps(x + i, first_lanes(n - i), e);
+    }
+    __m512 inverse = _mm512_set1_ps((float)(1 / _mm512_reduce_add_pd(_mm512_add_pd(low, high))));
+    for (uint32_t i = 0; i < n; i += LANES)
+        _mm512_mask_storeu_ps(x + i, first_lanes(n - i),
+                              _mm512_mul_ps(load_scores(x + i, n - i), inverse));
+}
