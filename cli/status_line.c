@@ -103,6 +103,8 @@ static void format_sensors(const struct status_line *line, const struct ert_stat
     } fields[] = {{"temp.", "temp"}, {"battery.power", "power"}, {"battery.charge", "charge"}};
     size_t n = (size_t)snprintf(out, LINE_BYTES, "%s%s  %.1f tok/s", status->point,
                                 status->failsafe ? " (failsafe)" : "", line->tok_s);
+    if (status->each_j > 0 && n < LINE_BYTES)
+        n += (size_t)snprintf(out + n, LINE_BYTES - n, "  %.2g J/token", status->each_j);
     for (size_t i = 0; status->policy[0] && i < sizeof fields / sizeof *fields; i++)
         if (n < LINE_BYTES)
             n += sensor_text(status, fields[i].prefix, fields[i].label, out + n, LINE_BYTES - n);

@@ -3,6 +3,8 @@
 #include "cli/cli.h"
 #include "cli/view.h"
 
+#define J_PER_MWH 3.6
+
 void view_json_token(void *ctx, const struct ert_token *token)
 {
     (void)ctx;
@@ -43,14 +45,56 @@ void view_json_notice(void *ctx, const char *text)
     cli_print_json(json_pack("{s:s, s:s}", "type", "notice", "text", text), JSON_COMPACT);
 }
 
+static json_t *number_or_null(double value, bool known)
+{
+    return known ? json_real(value) : json_null();
+}
+
+/* Joules and seconds of the sources that told. */
+static json_t *sources(const struct ert_energy *energy)
+{
+    json_t *all = json_object();
+    for (enum ert_energy_source i = 0; i < ERT_ENERGY_SOURCES; i++)
+        if (energy->seconds[i] > 0)
+            json_object_set_new(all, ert_energy_source_name(i),
+                                json_pack("{s:f, s:f}", "joules", energy->joules[i], "seconds",
+                                          energy->seconds[i]));
+    return all;
+}
+
 static json_t *point_summary(const struct ert_point_use *use)
 {
     double tok_s = use->decode_s > 0 ? (double)use->tokens / use->decode_s : 0;
-    return json_pack("{s:s, s:I, s:f, s:f, s:o, s:I, s:f, s:I}", "point", use->point, "tokens",
-                     (json_int_t)use->tokens, "tok_s", tok_s, "seconds", use->decode_s, "energy_j",
-                     use->measured_s > 0 ? json_real(use->energy_j) : json_null(), "prompt_tokens",
-                     (json_int_t)use->prompt_tokens, "prefill_s", use->prefill_s, "entered",
-                     (json_int_t)use->entered);
+    double each_j = ert_energy_each(&use->decode_energy, use->tokens);
+    struct ert_energy all = use->prefill_energy;
+    ert_energy_add(&all, &use->decode_energy);
+    return json_pack("{s:s, s:I, s:f, s:f, s:o, s:o, s:o, s:I, s:f, s:I}", "point", use->point,
+                     "tokens", (json_int_t)use->tokens, "tok_s", tok_s, "seconds", use->decode_s,
+                     "energy_j",
+                     number_or_null(ert_energy_joules(&all), ert_energy_known(&all) > 0),
+                     "j_per_token", number_or_null(each_j, each_j > 0), "energy_sources",
+                     sources(&all), "prompt_tokens", (json_int_t)use->prompt_tokens, "prefill_s",
+                     use->prefill_s, "entered", (json_int_t)use->entered);
+}
+
+/* What the answer took. */
+static json_t *energy_summary(const struct ert_answer *answer, const struct ert_status *status)
+{
+    struct ert_energy all = answer->prefill_energy;
+    ert_energy_add(&all, &answer->decode_energy);
+    double joules = ert_energy_joules(&all), known = ert_energy_known(&all);
+    double each_j = answer->each_j;
+    double per_percent = ert_energy_per_percent(status->battery_wh, each_j);
+    bool read = ert_energy_known(&answer->prefill_energy) > 0;
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:o}", "joules",
+        number_or_null(joules, known > 0), "mwh", number_or_null(joules / J_PER_MWH, known > 0),
+        "prefill_joules", number_or_null(ert_energy_joules(&answer->prefill_energy), read),
+        "j_per_token", number_or_null(each_j, each_j > 0), "mwh_per_token",
+        number_or_null(each_j / J_PER_MWH, each_j > 0), "sources", sources(&all), "unknown_share",
+        1 - known, "unknown_why", known < 1 ? json_string(status->energy_why) : json_null(),
+        "battery_wh", number_or_null(status->battery_wh, status->battery_wh > 0),
+        "tokens_per_battery_percent", number_or_null(per_percent, per_percent > 0));
 }
 
 void view_json_summary(struct ert_engine *engine, const struct ert_answer *answer)
@@ -67,10 +111,11 @@ void view_json_summary(struct ert_engine *engine, const struct ert_answer *answe
         if (use[i].tokens || use[i].prompt_tokens || use[i].entered || use[i].decode_s > 0)
             json_array_append_new(points, point_summary(&use[i]));
     ert_get_status(engine, &status);
-    cli_print_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:I, s:o}", "type", "summary",
-                             "end", ends[answer->end], "reason", answer->reason, "prompt_tokens",
-                             (int)answer->prompt_tokens, "tokens", (int)answer->tokens, "prefill_s",
-                             answer->prefill_s, "decode_s", answer->decode_s, "switches",
-                             (json_int_t)status.switches, "points", points),
+    cli_print_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:I, s:o, s:o}", "type",
+                             "summary", "end", ends[answer->end], "reason", answer->reason,
+                             "prompt_tokens", (int)answer->prompt_tokens, "tokens",
+                             (int)answer->tokens, "prefill_s", answer->prefill_s, "decode_s",
+                             answer->decode_s, "switches", (json_int_t)status.switches, "energy",
+                             energy_summary(answer, &status), "points", points),
                    JSON_COMPACT);
 }

@@ -23,11 +23,17 @@ struct answering {
 
 /* ---- taking a point ------------------------------------------------------------------------ */
 
-/* Time and tokens since the last count belong to the point in effect. */
-static void count(struct answering *a)
+/* Time, tokens and energy since the last count belong to the point in effect. ends: what follows is
+ * another point's or another kind of work. */
+static void count(struct answering *a, bool ends)
 {
     uint64_t now = ert_now_ns(), position = rt_session_position(a->talk->session);
-    use_add(a->engine, a->counted_ns, now, position - a->counted_to, a->prefill);
+    const struct work work = {.from_ns = a->counted_ns,
+                              .to_ns = now,
+                              .tokens = position - a->counted_to,
+                              .prefill = a->prefill,
+                              .ends = ends};
+    use_add(a->engine, &work);
     a->counted_ns = now;
     a->counted_to = position;
 }
@@ -114,7 +120,7 @@ static void take_point(struct answering *a)
     uint64_t cost_ns = ert_now_ns() - begin;
     if (!moved)
         return;
-    count(a);
+    count(a, true);
     uint32_t from = e->code;
     pthread_mutex_lock(&e->lock);
     e->code = take.index;
@@ -160,6 +166,7 @@ static bool hold(struct answering *a)
         set_idle(a, a->point->pause);
         if (now >= due)
             continue; /* left idle: the switch must be read again before any weight is */
+        count(a, false);
         if (a->callbacks->on_hold)
             a->callbacks->on_hold(a->callbacks->ctx);
         ert_sleep_until_ns(due - now < SLICE_NS ? due : now + SLICE_NS);
@@ -169,7 +176,7 @@ static bool hold(struct answering *a)
 static int between_chunks(void *ctx)
 {
     struct answering *a = ctx;
-    count(a);
+    count(a, false);
     return hold(a) ? 0 : -ERT_E_CANCELLED;
 }
 
@@ -223,7 +230,7 @@ static int answer_tokens(struct answering *a, uint32_t max_tokens, struct ert_an
         if (rc)
             return rc;
         talk->pending = -1;
-        count(a);
+        count(a, false);
     }
 }
 
@@ -251,11 +258,12 @@ static int prefill(struct answering *a, const int32_t *ids, uint32_t n, struct e
     uint32_t start = rt_session_position(talk->session);
     a->prefill = true;
     int rc = rt_session_feed(talk->session, ids, n, between_chunks, a, NULL, err);
-    count(a);
+    count(a, true);
     a->prefill = false;
     a->released_ns = 0;
     if (rc) { /* half a prompt would be worse than none */
         rt_session_rewind(talk->session, start);
+        a->counted_to = start;
         return rc;
     }
     for (uint32_t i = talk->pending >= 0; i < n; i++)
@@ -279,6 +287,7 @@ int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, ui
                           .idle = true};
     *answer = (struct ert_answer){.prompt_tokens = n};
     set_idle(&a, false);
+    use_begin(talk->engine);
     int rc = prefill(&a, ids, n, err);
     uint64_t prefilled = ert_now_ns();
     if (rc == 0)
@@ -287,10 +296,15 @@ int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, ui
         answer->end = ERT_END_CANCELLED;
         rc = 0;
     }
+    count(&a, true);
     set_idle(&a, true);
     stream(&a, -1, true);
     answer->prefill_s = (double)(prefilled - begin) / NS_PER_S;
     answer->decode_s = (double)(ert_now_ns() - prefilled) / NS_PER_S;
+    const struct spending *spending = &talk->engine->spending;
+    answer->prefill_energy = spending->prefill;
+    answer->decode_energy = spending->decode;
+    answer->each_j = ert_energy_each(&spending->decode, spending->decoded);
     say_end(&a, answer);
     return rc;
 }

@@ -98,6 +98,31 @@ int ert_engine_close(struct ert_engine *engine, struct ert_failure *why);
  * policy that holds; on_notice tells either. Async-signal-safe; from any thread. */
 void ert_reload(struct ert_engine *engine);
 
+/* Where a figure of energy comes from, best first: the processor packages' counters, which leave
+ * out screen and radio; the battery's power over time, which is all the device draws; the power
+ * that the ladder gives for a point, over time. */
+enum ert_energy_source { ERT_RAPL, ERT_BATTERY, ERT_MODEL, ERT_ENERGY_SOURCES };
+/* "rapl", "battery", "model". */
+const char *ert_energy_source_name(enum ert_energy_source source);
+
+/* What some work took, by the source that told at the time. */
+struct ert_energy {
+    double joules[ERT_ENERGY_SOURCES], seconds[ERT_ENERGY_SOURCES];
+    double unknown_s; /* seconds of which no source told */
+};
+/* Joules of all sources. 0 where nothing is known: ask ert_energy_known. */
+double ert_energy_joules(const struct ert_energy *energy);
+/* Share of the time of which the energy is known, 0 to 1. */
+double ert_energy_known(const struct ert_energy *energy);
+/* Joules of each of n pieces of the work, 0 = not known. What is unknown of the time counts as the
+ * rest of it. */
+double ert_energy_each(const struct ert_energy *energy, uint64_t n);
+/* Pieces of each_j joules that one percent of a battery of full_wh watt-hours holds; 0 if either is
+ * 0, which is: not known. */
+double ert_energy_per_percent(double full_wh, double each_j);
+/* Adds what to sum. */
+void ert_energy_add(struct ert_energy *sum, const struct ert_energy *what);
+
 /* What was done at one operating point, summed over the engine's conversations. */
 struct ert_point_use {
     char point[48];         /* "w4a16@1t", as the ladder names it */
@@ -106,8 +131,7 @@ struct ert_point_use {
     uint64_t entered;       /* switches to this point */
     double prefill_s;       /* seconds of prefill */
     double decode_s;        /* seconds of decoding, waiting for the pace and pausing included */
-    double energy_j;        /* battery.power while discharging, integrated over measured_s */
-    double measured_s;      /* seconds with such a reading; 0: energy is unknown */
+    struct ert_energy prefill_energy, decode_energy;
 };
 /* Copies at most room entries, in the ladder's order, to use; returns how many points there are.
  * May be called from any thread. */
@@ -125,8 +149,11 @@ struct ert_status {
     uint64_t switches;  /* applied so far */
     uint64_t decisions; /* of the governor */
     bool replay_ended;
-    double replay_s;  /* position in the replayed trace */
-    size_t n_sensors; /* the policy's sensors */
+    double replay_s;   /* position in the replayed trace */
+    double each_j;     /* joules of a token, of about the last second of decoding; 0 = not known */
+    double battery_wh; /* how much fits into the battery, 0 = not known */
+    char energy_why[400]; /* why no source told when it was so last, "" = one always did */
+    size_t n_sensors;     /* the policy's sensors */
     struct {
         char name[48]; /* "temp.cpu" */
         char unit[8];  /* "C" */
@@ -205,6 +232,8 @@ struct ert_answer {
     uint32_t prompt_tokens; /* of this turn */
     uint32_t tokens;        /* of the answer */
     double prefill_s, decode_s;
+    struct ert_energy prefill_energy, decode_energy;
+    double each_j; /* joules of a decoded token, 0 = not known */
 };
 
 /* Says text (UTF-8) to the model and lets it answer with at most max_tokens tokens (0 = as many as

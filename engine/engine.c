@@ -1,6 +1,5 @@
 #include "engine/engine.h"
 
-#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +99,43 @@ static int parse_sensors(const char *text, char **file, double *speed, struct er
     return ert_fail(err, ERT_E_RANGE, "sensors '%s': the speed must be above 0", text);
 }
 
+/* The policies as their files have them now. */
+static int load_policies(const struct ert_engine *e, struct pol_file **file, struct ert_error *err)
+{
+    return layers_load_policies(e->sensor_root, e->policy_file, file, err);
+}
+
+/* battery.power as the policies' files declare it, or where none can be read as it usually is: for
+ * the energy meter. NULL = no memory. The caller frees it. */
+static struct pol_policy *battery_sensor(const struct ert_engine *e)
+{
+    static const char bare[] = "edgert: 1\n";
+    struct pol_file *file = NULL;
+    struct pol_policy *sensor = malloc(sizeof *sensor);
+    if (sensor && load_policies(e, &file, NULL) &&
+        pol_file_parse(&file, "the usual sensors", bare, sizeof bare - 1, NULL))
+        file = NULL;
+    int rc = sensor && file ? pol_compile_sensor(file, "battery.power", sensor, NULL) : -1;
+    if (file)
+        pol_file_free(file);
+    if (!rc)
+        return sensor;
+    free(sensor);
+    return NULL;
+}
+
+/* At a fixed point nothing is decided, but the battery is read. Where it cannot be, its energy is
+ * unknown, and that is all. */
+static void start_watching(struct ert_engine *e)
+{
+    struct pol_policy *sensor = battery_sensor(e);
+    const struct gov_config config = {
+        .policy = sensor, .battery = sensor, .sources = {.root = e->sensor_root}};
+    if (sensor && gov_start(&e->governor, &config, NULL))
+        e->governor = NULL;
+    free(sensor);
+}
+
 static int start_governor(struct ert_engine *e, const struct ert_engine_options *options,
                           struct ert_error *err)
 {
@@ -109,8 +145,10 @@ static int start_governor(struct ert_engine *e, const struct ert_engine_options 
     if (rc)
         return rc;
     struct layers_watch watched;
+    struct pol_policy *battery = battery_sensor(e);
     struct gov_config config = {
         .policy = e->ladders[0]->policy,
+        .battery = battery,
         .sources = {.root = options->sensor_root ? options->sensor_root : "",
                     .replay = replay,
                     .replay_speed = speed},
@@ -129,6 +167,9 @@ static int start_governor(struct ert_engine *e, const struct ert_engine_options 
     if (!rc)
         rc = gov_start(&e->governor, &config, err);
     layers_watch_release(&watched);
+    if (!rc)
+        rc = gov_meter_create(&e->spending.meter, replay ? NULL : e->sensor_root, err);
+    free(battery);
     free(replay);
     return rc;
 }
@@ -139,7 +180,7 @@ static int compile_policy(const struct ert_engine *e, struct pol_policy *policy,
                           struct ert_error *err)
 {
     struct pol_file *file;
-    int rc = layers_load_policies(e->sensor_root, e->policy_file, &file, err);
+    int rc = load_policies(e, &file, err);
     if (rc)
         return rc;
     struct pol_point *points = calloc(POL_MAX_STATES, sizeof *points);
@@ -214,8 +255,10 @@ static int start(struct ert_engine *e, const struct ert_engine_options *options,
     if (rc)
         return rc;
     rt_switch_idle(e->sw, true);
-    if (options->point)
-        return 0;
+    if (options->point) {
+        start_watching(e);
+        return gov_meter_create(&e->spending.meter, e->sensor_root, err);
+    }
     rc = planes_create(&e->planes, e->model->pack, e->sw, rung_of(e, rungs_state(e->code)), err);
     if (rc)
         return rc;
@@ -235,17 +278,16 @@ int ert_engine_open(struct ert_engine **out, struct ert_model *model,
         return engine_failed(why, &err);
     }
     e->model = model;
-    e->power_w = NAN;
     e->opened_ns = ert_now_ns();
     int rc =
         options->threads > MAX_THREADS
             ? ert_fail(&err, ERT_E_RANGE, "%u threads, expected at most %d", options->threads,
                        MAX_THREADS)
             : rt_team_create(&e->team, options->threads ? options->threads : usable_cpus(), &err);
+    if (!rc)
+        rc = keep_options(e, options, &err);
     if (!rc && options->point)
         rc = fixed_point(e, options, &err);
-    else if (!rc)
-        rc = keep_options(e, options, &err);
     if (!rc && !options->point)
         rc = read_policy(e, &e->ladders[0], &err);
     if (!rc)
@@ -263,6 +305,7 @@ int ert_engine_close(struct ert_engine *e, struct ert_failure *why)
     struct ert_error err = {0};
     if (!e)
         return 0;
+    gov_meter_free(e->spending.meter);
     int rc = e->governor ? gov_stop(e->governor, &err) : 0;
     planes_free(e->planes);
     if (e->sw)

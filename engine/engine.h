@@ -21,10 +21,10 @@ struct ert_model {
 struct ert_engine {
     struct ert_model *model;
     struct rt_team *team;
-    struct rt_switch *sw;  /* carries codes, rungs.h */
-    struct planes *planes; /* NULL at a fixed point, as is the governor */
-    struct gov_governor *governor;
-    atomic_bool busy; /* a conversation is answering */
+    struct rt_switch *sw;          /* carries codes, rungs.h */
+    struct planes *planes;         /* NULL at a fixed point */
+    struct gov_governor *governor; /* at a fixed point it reads the battery; may be NULL there */
+    atomic_bool busy;              /* a conversation is answering */
     uint64_t opened_ns;
 
     /* Ladders in the order of their coming; each is there before a code of it is published. */
@@ -45,8 +45,15 @@ struct ert_engine {
     char notice[256];
     size_t n_use;
     struct ert_point_use *use; /* [n_use], one for each name of a rung */
-    double power_w;            /* battery.power when last looked at, NaN = unknown */
-    uint64_t power_ns;         /* when that was */
+    struct spending {
+        struct gov_meter *meter; /* of the answering thread; not under lock */
+        uint64_t taken_ns;       /* when it was read last */
+        /* Of the answer that runs, and of about the last second's decoding. */
+        struct ert_energy prefill, decode, recent;
+        uint64_t decoded, recent_tokens;
+        double each_j; /* joules of a token, 0 = not known */
+        char why[GOV_ENERGY_WHY];
+    } spending;
 };
 
 struct ert_conversation {
@@ -85,8 +92,16 @@ int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, ui
 struct ert_point_use *use_of(struct ert_engine *engine, uint32_t code);
 /* Gives each rung of a new ladder its place there, by its name. */
 int use_add_rungs(struct ert_engine *engine, struct rungs *rungs, struct ert_error *err);
-/* Adds time and tokens to the point in effect; the time counts as prefill or decoding. */
-void use_add(struct ert_engine *engine, uint64_t from_ns, uint64_t to_ns, uint64_t tokens,
-             bool prefill);
+/* A stretch of work at the point in effect. */
+struct work {
+    uint64_t from_ns, to_ns, tokens;
+    bool prefill; /* else decoding */
+    bool ends;    /* what follows is another point's or another kind of work */
+};
+/* Adds it to the point in effect, and the energy if the stretch ends or the meter was not read
+ * lately. */
+void use_add(struct ert_engine *engine, const struct work *work);
+/* An answer begins: what was spent until now counts for nobody. */
+void use_begin(struct ert_engine *engine);
 
 #endif

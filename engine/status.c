@@ -4,22 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POWER_INTERVAL_NS 100000000ULL /* battery gauges are slower than this */
+#define METER_INTERVAL_NS 100000000ULL /* reading the meter costs microseconds */
 #define S_PER_NS          1e-9
-
-/* Watts drawn from the battery, NaN while unknown or charging. */
-static double look_at_power(struct ert_engine *e)
-{
-    struct gov_status status;
-    if (!e->governor)
-        return NAN;
-    gov_get_status(e->governor, &status);
-    for (size_t i = 0; i < status.n_sensors; i++)
-        if (!strcmp(status.sensors[i], "battery.power") && status.readings[i].why == DEV_PRESENT &&
-            status.readings[i].value >= 0)
-            return status.readings[i].value;
-    return NAN;
-}
+#define RECENT_S          1.0
 
 struct ert_point_use *use_of(struct ert_engine *e, uint32_t code)
 {
@@ -52,21 +39,73 @@ int use_add_rungs(struct ert_engine *e, struct rungs *rungs, struct ert_error *e
     return use ? 0 : ert_fail(err, ERT_E_NOMEM, "out of memory for %u points", n);
 }
 
-void use_add(struct ert_engine *e, uint64_t from_ns, uint64_t to_ns, uint64_t tokens, bool prefill)
+/* Watts that the ladder gives for the point in effect, NaN = it does not say. */
+static double model_power(const struct ert_engine *e, bool prefill)
 {
-    double seconds = (double)(to_ns - from_ns) * S_PER_NS;
-    if (e->power_ns == 0 || to_ns - e->power_ns > POWER_INTERVAL_NS) {
-        e->power_w = look_at_power(e);
-        e->power_ns = to_ns;
-    }
+    const struct pol_policy *policy = e->ladders[e->code >> RUNGS_STATE_BITS]->policy;
+    const struct pol_point *point = policy ? &policy->states[rungs_state(e->code)] : NULL;
+    double watts = point ? (prefill ? point->prefill_power_w : point->power_w) : 0;
+    return watts > 0 ? watts : NAN;
+}
+
+static void take_energy(struct ert_engine *e, const struct work *work, struct ert_energy *spent)
+{
+    struct gov_energy taken = {0};
+    struct gov_battery battery;
+    if (e->governor)
+        gov_get_battery(e->governor, &battery);
+    gov_meter_take(e->spending.meter, e->governor ? &battery : NULL, model_power(e, work->prefill),
+                   &taken);
+    memcpy(spent->joules, taken.joules, sizeof spent->joules);
+    memcpy(spent->seconds, taken.seconds, sizeof spent->seconds);
+    spent->unknown_s = taken.unknown_s;
+    e->spending.taken_ns = work->to_ns;
+}
+
+/* What a token takes now, from stretches of decoding of a second or so. */
+static void follow(struct spending *s, const struct ert_energy *spent)
+{
+    ert_energy_add(&s->recent, spent);
+    double seconds = s->recent.unknown_s;
+    for (int i = 0; i < ERT_ENERGY_SOURCES; i++)
+        seconds += s->recent.seconds[i];
+    if (seconds < RECENT_S || s->recent_tokens == 0)
+        return;
+    s->each_j = ert_energy_each(&s->recent, s->recent_tokens);
+    s->recent = (struct ert_energy){0};
+    s->recent_tokens = 0;
+}
+
+void use_begin(struct ert_engine *e)
+{
+    struct spending *s = &e->spending;
+    gov_meter_begin(s->meter);
+    pthread_mutex_lock(&e->lock);
+    s->taken_ns = ert_now_ns();
+    s->prefill = s->decode = s->recent = (struct ert_energy){0};
+    s->decoded = s->recent_tokens = 0;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void use_add(struct ert_engine *e, const struct work *work)
+{
+    double seconds = (double)(work->to_ns - work->from_ns) * S_PER_NS;
+    struct spending *s = &e->spending;
+    struct ert_energy spent = {0};
+    if (work->ends || work->to_ns - s->taken_ns > METER_INTERVAL_NS)
+        take_energy(e, work, &spent);
     pthread_mutex_lock(&e->lock);
     struct ert_point_use *use = use_of(e, e->code);
-    *(prefill ? &use->prompt_tokens : &use->tokens) += tokens;
-    *(prefill ? &use->prefill_s : &use->decode_s) += seconds;
-    if (!isnan(e->power_w)) {
-        use->energy_j += e->power_w * seconds;
-        use->measured_s += seconds;
+    *(work->prefill ? &use->prompt_tokens : &use->tokens) += work->tokens;
+    *(work->prefill ? &use->prefill_s : &use->decode_s) += seconds;
+    ert_energy_add(work->prefill ? &use->prefill_energy : &use->decode_energy, &spent);
+    ert_energy_add(work->prefill ? &s->prefill : &s->decode, &spent);
+    if (!work->prefill) {
+        s->decoded += work->tokens;
+        s->recent_tokens += work->tokens;
+        follow(s, &spent);
     }
+    memcpy(s->why, gov_meter_why(s->meter), sizeof s->why);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -102,14 +141,20 @@ static void sensor_status(const struct ert_engine *e, struct ert_status *status)
 
 void ert_get_status(struct ert_engine *e, struct ert_status *status)
 {
+    struct gov_battery battery = {0};
     *status = (struct ert_status){0};
-    if (e->governor)
+    if (e->governor && e->planes)
         sensor_status(e, status);
+    if (e->governor)
+        gov_get_battery(e->governor, &battery);
+    status->battery_wh = battery.full_wh;
     pthread_mutex_lock(&e->lock);
     snprintf(status->point, sizeof status->point, "%s", engine_point(e, e->code)->name);
     snprintf(status->reason, sizeof status->reason, "%s", e->reason);
     status->state = rungs_state(e->code);
     status->failsafe = e->failsafe;
     status->switches = e->switches;
+    status->each_j = e->spending.each_j;
+    snprintf(status->energy_why, sizeof status->energy_why, "%s", e->spending.why);
     pthread_mutex_unlock(&e->lock);
 }

@@ -46,6 +46,8 @@ struct gov_config {
     struct gov_actuator actuator;
     const struct gov_watch *watched; /* copied; folders that are not there are not watched */
     size_t n_watched;
+    const struct pol_policy *battery; /* copied: battery.power alone (pol_compile_sensor), for the
+                                         energy meter; NULL = it goes without */
 };
 
 /* What a status line or table wants to know; a consistent copy. */
@@ -94,6 +96,53 @@ void gov_report_switch(struct gov_governor *g, const struct gov_switch_event *ev
 /* Trip and reason (words) of the last decision that changed to this state; both "" if none did. */
 void gov_reason(struct gov_governor *g, unsigned state, char trip[POL_NAME],
                 char reason[POL_REASON]);
+
+/* ---- energy -------------------------------------------------------------------------------- */
+
+enum { GOV_ENERGY_WHY = 400 };
+
+/* Where a figure of energy comes from, best first. */
+enum gov_energy_source {
+#define E(id, name, what) GOV_##id,
+#include "governor/energy.def"
+#undef E
+    GOV_ENERGY_SOURCES
+};
+const char *gov_energy_name(enum gov_energy_source source); /* "rapl" */
+
+/* What a stretch of time took, by the source that told. */
+struct gov_energy {
+    double joules[GOV_ENERGY_SOURCES], seconds[GOV_ENERGY_SOURCES];
+    double unknown_s; /* that none told of */
+};
+
+/* The battery as the last decision saw it. */
+struct gov_battery {
+    bool known;        /* watts are what the device draws: it runs from its battery */
+    double watts;      /* 0 unless known */
+    double full_wh;    /* how much fits in, 0 = not known */
+    char why[160];     /* why watts are not known, "" if they are */
+    uint64_t until_ns; /* ert_now_ns up to which that holds: three polls */
+};
+void gov_get_battery(struct gov_governor *g, struct gov_battery *battery);
+
+/* Counts what is spent, on the thread that spends it: energy counters where there are some that may
+ * be read (microseconds), else the battery's power, else the model's. Calls of one meter come one
+ * at a time. */
+struct gov_meter;
+
+/* root: prefix of /sys, NULL = no counters (a replay stands for all of a machine's sensors). */
+int gov_meter_create(struct gov_meter **m, const char *root, struct ert_error *err);
+void gov_meter_free(struct gov_meter *m); /* NULL is fine */
+/* What was spent until now counts for nobody. */
+void gov_meter_begin(struct gov_meter *m);
+/* Adds what was spent since the last take, or since begin. A time in which the machine slept does
+ * not count. battery: as gov_get_battery has it, NULL = nobody reads one. model_w: power of the
+ * point in effect, NaN = not known. */
+void gov_meter_take(struct gov_meter *m, const struct gov_battery *battery, double model_w,
+                    struct gov_energy *sum);
+/* Why nothing told when it was so last, each source in its own words; "" = something always did. */
+const char *gov_meter_why(const struct gov_meter *m);
 
 /* ---- sensors without a policy (edgert sensors) --------------------------------------------- */
 

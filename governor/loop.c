@@ -1,5 +1,6 @@
 /* A reading's way: source -> pol_decide -> status, journal, actuator. One thread, one decision a
  * poll. */
+#include "governor/energy.h"
 #include "governor/events.h"
 #include "governor/journal.h"
 #include "governor/ring.h"
@@ -33,6 +34,7 @@ struct gov_governor {
 
     /* Of the thread. */
     struct gov_sensors sensors;
+    struct gov_gauge gauge;
     struct pol_state state;
     struct pol_monitor *monitor;
     bool releasing; /* the actuator knows that memory is short */
@@ -50,6 +52,7 @@ struct gov_governor {
     /* Under lock. */
     bool stop;
     struct gov_status status;
+    struct gov_battery battery;
     struct {
         char text[POL_REASON];
         int trip;
@@ -65,6 +68,7 @@ static void probe_again(struct gov_governor *g, uint64_t real_ns)
         return;
     g->probe_at_ns = real_ns + PROBE_AGAIN_NS;
     gov_sensors_probe_again(&g->sensors, &g->machine);
+    gov_gauge_probe_again(&g->gauge, &g->machine);
 }
 
 static double seconds_since_start(uint64_t decision_ns)
@@ -127,10 +131,19 @@ static void tell_source(const struct gov_governor *g, size_t i, struct gov_statu
         snprintf(status->why[i], sizeof status->why[i], "%s", gov_sensors_why(&g->sensors, i));
 }
 
+/* Between two decisions, in real time: a slow replay waits longer than the policy's poll. */
+static uint64_t longest_wait(const struct gov_governor *g)
+{
+    return g->wait_ns > g->poll_ns ? g->wait_ns : g->poll_ns;
+}
+
 static void publish_status(struct gov_governor *g, const struct pol_decision *decision)
 {
     struct gov_status *status = &g->status;
+    struct gov_battery battery = gov_gauge_read(&g->gauge, &g->machine, g->decision_ns);
+    battery.until_ns = ert_now_ns() + POLLS_UNTIL_DEAD * longest_wait(g);
     pthread_mutex_lock(&g->lock);
+    g->battery = battery;
     status->decision = *decision;
     status->decisions++;
     status->cpu_ns = thread_cpu_ns();
@@ -189,12 +202,6 @@ static void journal_switches(struct gov_governor *g)
         gov_journal_switch(&g->journal, g->policy, decision_seconds(g, event.time_ns), &event,
                            readings);
     }
-}
-
-/* Between two decisions, in real time: a slow replay waits longer than the policy's poll. */
-static uint64_t longest_wait(const struct gov_governor *g)
-{
-    return g->wait_ns > g->poll_ns ? g->wait_ns : g->poll_ns;
 }
 
 static void decide_once(struct gov_governor *g)
@@ -414,6 +421,8 @@ static int open_machine(struct gov_governor *g, const struct gov_config *config,
         rc = gov_sensors_open(&g->sensors, g->policy, &g->machine, err);
     if (!rc)
         gov_sensors_arm(&g->sensors, &g->machine, &g->events);
+    if (!rc)
+        rc = gov_gauge_open(&g->gauge, config->battery, &g->machine, sources->bus, poke, g, err);
     for (size_t i = 0; !rc && i < config->n_watched; i++)
         gov_events_watch_folder(&g->events, config->watched[i].folder, config->watched[i].pattern,
                                 GOV_EVENT_POLICY);
@@ -441,6 +450,7 @@ static void governor_free(struct gov_governor *g)
 {
     gov_machine_release(&g->machine);
     gov_sensors_close(&g->sensors);
+    gov_gauge_close(&g->gauge);
     gov_events_close(&g->events);
     pol_monitor_free(g->monitor);
     free(g->policy);
@@ -537,6 +547,13 @@ void gov_get_status(struct gov_governor *g, struct gov_status *status)
 {
     pthread_mutex_lock(&g->lock);
     *status = g->status;
+    pthread_mutex_unlock(&g->lock);
+}
+
+void gov_get_battery(struct gov_governor *g, struct gov_battery *battery)
+{
+    pthread_mutex_lock(&g->lock);
+    *battery = g->battery;
     pthread_mutex_unlock(&g->lock);
 }
 

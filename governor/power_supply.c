@@ -8,9 +8,9 @@
 #include <math.h>
 #include <string.h>
 
-enum { CAPACITY, POWER, STATUS, VOLTAGE, TEMPERATURE, LEVEL, ONLINE, N_ITEMS };
+enum { CAPACITY, POWER, STATUS, VOLTAGE, TEMPERATURE, LEVEL, ONLINE, FULL, N_ITEMS };
 static const char *const items[N_ITEMS] = {"capacity", "power_now",      "status", "voltage_now",
-                                           "temp",     "capacity_level", "online"};
+                                           "temp",     "capacity_level", "online", "energy_full"};
 
 static bool file_says(const char *folder, const char *name, const char *word)
 {
@@ -91,6 +91,23 @@ static bool battery_power(const char *folder, double *watts)
     return !(discharging && *watts == 0);
 }
 
+/* Watt-hours that fit in; a charge in Ah becomes that at the voltage that the battery is made for,
+ * near which it spends most of its time. */
+static bool battery_full(const char *folder, double *wh)
+{
+    double charge_uah, voltage_uv;
+    if (positive(folder, "energy_full", wh)) {
+        *wh /= 1e6;
+        return true;
+    }
+    if (!positive(folder, "charge_full", &charge_uah) ||
+        (!positive(folder, "voltage_min_design", &voltage_uv) &&
+         !positive(folder, "voltage_now", &voltage_uv)))
+        return false;
+    *wh = charge_uah / 1e6 * (voltage_uv / 1e6);
+    return true;
+}
+
 static bool battery_scaled(const char *folder, const char *name, double per_unit, double *value)
 {
     long long number;
@@ -122,6 +139,8 @@ static bool battery_item(const char *folder, unsigned item, double *value, doubl
         return battery_capacity(folder, value, weight);
     case POWER:
         return battery_power(folder, value);
+    case FULL:
+        return battery_full(folder, value);
     case VOLTAGE:
         return battery_scaled(folder, "voltage_now", 1e6, value);
     case TEMPERATURE:
@@ -139,14 +158,15 @@ static bool battery_item(const char *folder, unsigned item, double *value, doubl
     }
 }
 
-/* Powers add up, one discharging battery means discharging and one supply that is online mains, the
- * fullest battery has the warning's say, the rest is a mean by size. A battery that does not answer
- * makes the whole unknown: a part would look like a low value. */
+/* Powers and sizes add up, one discharging battery means discharging and one supply that is online
+ * mains, the fullest battery has the warning's say, the rest is a mean by size. A battery that does
+ * not answer makes the whole unknown: a part would look like a low value. */
 static struct dev_reading power_supply_read(struct gov_source *s, const struct gov_machine *machine,
                                             uint64_t now_ns)
 {
     (void)machine;
     unsigned item = s->u.power_supply.item;
+    bool adds_up = item == POWER || item == FULL;
     double sum = 0, weights = 0, largest = 0, least = HUGE_VAL;
     for (unsigned i = 0; i < s->u.power_supply.n_folders; i++) {
         const char *folder = s->u.power_supply.folders[i];
@@ -157,7 +177,7 @@ static struct dev_reading power_supply_read(struct gov_source *s, const struct g
                               here ? "%.100s does not tell its %s" : "%.100s went away (%s)",
                               folder, s->address);
         }
-        sum += item == POWER ? value : value * weight;
+        sum += adds_up ? value : value * weight;
         weights += weight;
         largest = value > largest ? value : largest;
         least = value < least ? value : least;
@@ -166,7 +186,7 @@ static struct dev_reading power_supply_read(struct gov_source *s, const struct g
         return gov_present(largest, now_ns);
     if (item == LEVEL)
         return gov_present(least, now_ns);
-    return gov_present(item == POWER ? sum : sum / weights, now_ns);
+    return gov_present(adds_up ? sum : sum / weights, now_ns);
 }
 
 static void collect_folders(struct gov_source *s, DIR *dir, const char *parent)
@@ -187,8 +207,8 @@ static bool power_supply_probe(struct gov_source *s, const struct gov_machine *m
     s->u.power_supply.item = gov_item(s->address, items, N_ITEMS);
     if (s->u.power_supply.item == N_ITEMS)
         return gov_not_here(s,
-                            "'%.40s': expected capacity, capacity_level, power_now, status, "
-                            "voltage_now, temp or online",
+                            "'%.40s': expected capacity, capacity_level, power_now, energy_full, "
+                            "status, voltage_now, temp or online",
                             s->address);
     snprintf(folder, sizeof folder, "%.200s/sys/class/power_supply", machine->root);
     DIR *dir = opendir(folder);

@@ -130,6 +130,48 @@ def test_run_json_lines_are_as_documented():
     assert sum(p["tokens"] for p in summary["points"]) == 119
 
 
+def close(a, b):
+    return abs(a - b) <= 1e-6 * abs(b)
+
+
+def test_energy_is_the_batterys_power_over_time():
+    got = run("run", "-m", stage.pack(), *stage.swinging(), "-n", 60, "--raw", "--json", "abc")
+    summary = stage.lines(got.stdout)[-1]
+    energy = object_with(summary["energy"], joules=float, mwh=float, prefill_joules=float, j_per_token=float,
+                         mwh_per_token=float, sources=dict, unknown_share=float)
+    battery = energy["sources"].pop("battery")
+    assert not energy["sources"] and close(battery["joules"], 5 * battery["seconds"]), energy  # 5 W in the trace
+    assert abs(battery["seconds"] - summary["prefill_s"] - summary["decode_s"]) < 0.05, summary
+    assert close(energy["joules"], battery["joules"]) and close(energy["mwh"], energy["joules"] / 3.6)
+    decode = energy["joules"] - energy["prefill_joules"]
+    assert close(energy["j_per_token"], decode / 59) and close(energy["mwh_per_token"], energy["j_per_token"] / 3.6)
+    assert energy["unknown_share"] == 0 and energy["unknown_why"] is None
+    assert energy["battery_wh"] is None and energy["tokens_per_battery_percent"] is None
+    assert close(sum(p["energy_j"] for p in summary["points"]), energy["joules"])
+
+
+def test_energy_by_the_ladders_powers_names_what_it_does_not_know():
+    """Nothing is measured; powers of two points are known while they generate, none while they read."""
+    policy, trace = stage.folder / "powers.yaml", stage.folder / "powers.csv"
+    policy.write_text("edgert: 1\nladders:\n  l: [{point: w8a8, power: 8W}, {point: w4a16, power: 4500mW}]\n"
+                      "policies:\n  two:\n    ladder: l\n    poll: 50ms\n    dwell: {up: 0s}\n    trips:\n"
+                      "      - {name: hot, sensor: temp.cpu, above: 60C, governor: bang_bang, states: 1}\n")
+    rows = [f"{i * 0.5},{50 if i % 2 else 70}" for i in range(2000)]
+    trace.write_text("time_s,temp.cpu_C\n" + "\n".join(rows) + "\n")
+    args = ["run", "-m", stage.pack(), "--policy-file", policy, "-p", "two", "--sensors", f"replay:{trace}@20", "-n", 400,
+            "--raw", "abc"]
+    summary = stage.lines(run(*args, "--json").stdout)[-1]
+    energy, watts = summary["energy"], {"w8a8": 8, "w4a16": 4.5}
+    for p in summary["points"]:
+        model = p["energy_sources"]["model"]
+        assert close(model["joules"], watts[p["point"]] * model["seconds"]), p
+        assert abs(model["seconds"] - p["seconds"]) < 0.02 + 0.01 * p["seconds"], p
+    assert energy["sources"].keys() == {"model"} and energy["prefill_joules"] is None
+    assert 0 < energy["unknown_share"] < 1 and "model: no power of the point is known" in energy["unknown_why"]
+    told = run(*args).stderr
+    assert " by model; a token " in told and "% of the time unknown: rapl: a trace is replayed; battery: " in told, told
+
+
 def test_a_seed_gives_the_same_answer_and_another_one_another():
     args = ["run", "-m", stage.pack(), "--point", "w4a16", "-n", 30, "--raw", "--temperature", 2, "--top-k", 0]
     one, again, other = (run(*args, "--seed", s, "abc").stdout for s in (5, 5, 6))
