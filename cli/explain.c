@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/policy_source.h"
+#include "cli/what_if.h"
 #include "engine/ladder.h"
 #include "engine/layers.h"
 
@@ -12,7 +13,8 @@
 
 struct explanation {
     struct pol_policy *policy;
-    struct rt_pack *pack; /* NULL = none at hand */
+    struct rt_pack *pack;        /* NULL = none at hand */
+    struct pol_what_if *what_if; /* NULL = nobody asks */
 };
 
 /* What the catalog says of a state's point; NULL for a pause or without a row. */
@@ -65,8 +67,10 @@ static int print_json(const struct explanation *x)
     for (size_t i = 0; i < x->policy->n_states; i++)
         json_array_append_new(states, describe_state(x, i));
     json_t *pack = x->pack ? json_string(x->pack->path) : json_null();
-    return cli_print_json(json_pack("{s:s, s:o, s:o, s:i}", "policy", x->policy->name, "pack", pack,
-                                    "states", states, "failsafe", (int)x->policy->failsafe),
+    json_t *what_if = x->what_if ? what_if_json(x->policy, x->what_if) : json_null();
+    return cli_print_json(json_pack("{s:s, s:o, s:o, s:i, s:o}", "policy", x->policy->name, "pack",
+                                    pack, "states", states, "failsafe", (int)x->policy->failsafe,
+                                    "what_if", what_if),
                           JSON_COMPACT);
 }
 
@@ -132,6 +136,8 @@ static void print_words(const struct explanation *x)
     putchar('\n');
     for (size_t t = 0; t < p->n_trips; t++)
         print_trip(p, &p->trips[t]);
+    if (x->what_if)
+        what_if_print(p, x->what_if);
 }
 
 /* ---- all of it ----------------------------------------------------------------------------- */
@@ -164,6 +170,20 @@ static int compile(struct explanation *x, const char *name, const char *policy_f
     return rc;
 }
 
+static int imagine(struct explanation *x, const struct option_list *readings, struct ert_error *err)
+{
+    struct dev_reading given[POL_MAX_SENSORS];
+    if (readings->n == 0)
+        return 0;
+    int rc = what_if_read(x->policy, readings, given, err);
+    if (rc)
+        return rc;
+    x->what_if = malloc(sizeof *x->what_if);
+    if (!x->what_if)
+        return ert_fail(err, ERT_E_NOMEM, "out of memory");
+    return pol_what_if(x->policy, given, x->what_if, err);
+}
+
 static void say_what_is_unknown(const struct rt_pack *pack)
 {
     if (!pack)
@@ -173,14 +193,16 @@ static void say_what_is_unknown(const struct rt_pack *pack)
         fprintf(stderr, "%s has no catalog, so what the states cost is not known\n", pack->path);
 }
 
-int explain_policy(const char *name, const char *policy_file, const char *model, bool json)
+int explain_policy(const char *name, const char *policy_file, const char *model,
+                   const struct option_list *readings, bool json)
 {
     struct explanation x = {.policy = malloc(sizeof *x.policy)};
     struct ert_error err;
     int status = CLI_OK;
     if (!x.policy)
         return cli_fail(ERT_E_NOMEM, "out of memory");
-    if (open_pack(&x, model, &err) || compile(&x, name ? name : "balanced", policy_file, &err))
+    if (open_pack(&x, model, &err) || compile(&x, name ? name : "balanced", policy_file, &err) ||
+        imagine(&x, readings, &err))
         status = cli_fail_error(&err);
     else if (json)
         status = print_json(&x);
@@ -191,6 +213,7 @@ int explain_policy(const char *name, const char *policy_file, const char *model,
     if (status == CLI_OK)
         say_what_is_unknown(x.pack);
     rt_pack_free(x.pack);
+    free(x.what_if);
     free(x.policy);
     return status;
 }

@@ -121,40 +121,58 @@ static int show(const char *name, const char *policy_file, bool json)
     return status;
 }
 
+/* The verb and its argument, as the line has them. */
+static int obey(const struct command_line *line, const char *policy_file, const char *model,
+                const struct option_list *readings, bool json)
+{
+    const char *verb = line->arguments[0],
+               *what = line->n_arguments > 1 ? line->arguments[1] : NULL;
+    if (readings->n && strcmp(verb, "explain") != 0)
+        return cli_usage("--reading goes with policy explain");
+    if (!strcmp(verb, "check"))
+        return check(what, json);
+    if (!strcmp(verb, "explain"))
+        return explain_policy(what, policy_file, model, readings, json);
+    if (strcmp(verb, "show") != 0)
+        return cli_usage("policy %s? expected check, show or explain", verb);
+    return show(what ? what : "balanced", policy_file, json);
+}
+
 int command_policy(int argc, char **argv)
 {
     bool json = false;
     const char *policy_file = NULL, *model = NULL;
+    struct option_list readings = {NULL, 0};
     const struct option_row rows[] = {
         {"policy-file", 0, "FILE", "policies over the installed ones (show, explain)", OPTION_TEXT,
          &policy_file, 0, 0},
         {"model", 'm', "PACK", "whose catalog tells the costs (explain)", OPTION_TEXT, &model, 0,
          0},
+        {"reading", 0, "SENSOR=VALUE",
+         "what it comes to, and what would change that (explain); repeatable", OPTION_LIST,
+         &readings, 0, 0},
         {"json", 0, NULL, "as JSON (docs/json.md)", OPTION_FLAG, &json, 0, 0},
         OPTION_HELP,
     };
     struct command_line line = {
-        .usage = "edgert policy check [FILE] | show NAME | explain NAME",
+        .usage =
+            "edgert policy check [FILE] | show NAME | explain NAME [--reading SENSOR=VALUE]...",
         .about =
             "check: every policy of FILE (or of the installed layers) is read and compiled;\n"
             "       a mistake is told with line and column, and status 3. What compiles and is\n"
             "       likely wrong all the same is told as a warning.\n"
             "show:  a policy by name, as it comes out of all layers.\n"
-            "explain: its states, what each costs in quality, and what asks for it.",
+            "explain: its states, what each costs in quality, and what asks for it; with\n"
+            "       --reading temp.cpu=80C also which of them that is, and what reading would\n"
+            "       change it. Sensors that are not named have no reading.",
         .rows = rows,
         .n_rows = sizeof rows / sizeof *rows,
         .min_arguments = 1,
         .max_arguments = 2,
     };
     int status = options_parse(&line, argc, argv);
-    if (status >= 0)
-        return status;
-    const char *verb = line.arguments[0], *what = line.n_arguments > 1 ? line.arguments[1] : NULL;
-    if (!strcmp(verb, "check"))
-        return check(what, json);
-    if (!strcmp(verb, "explain"))
-        return explain_policy(what, policy_file, model, json);
-    if (strcmp(verb, "show") != 0)
-        return cli_usage("policy %s? expected check, show or explain", verb);
-    return show(what ? what : "balanced", policy_file, json);
+    if (status < 0)
+        status = obey(&line, policy_file, model, &readings, json);
+    options_release(&line);
+    return status;
 }

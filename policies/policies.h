@@ -255,6 +255,39 @@ struct pol_decision {
  * as equal to the last. */
 void pol_decide(const struct pol_policy *policy, struct pol_state *state, uint64_t now_ns,
                 const struct dev_reading *raw, struct pol_decision *decision);
+
+/* ---- what if ------------------------------------------------------------------------------- */
+
+/* The reading of one sensor, nearest to its own on one side, at which the state becomes another
+ * while the others stay as they are. */
+struct pol_turn {
+    bool there;
+    bool included; /* at value itself; else past it */
+    double value;  /* in the unit's base, to 4 digits after the point */
+    unsigned state;
+    bool settled; /* false: it goes on to change */
+    char reason[POL_REASON];
+};
+
+/* What comes of readings that stay as they are, by decisions from a policy's start on. */
+struct pol_what_if {
+    unsigned first, state; /* by the first decision; when nothing moves any more */
+    double after_s;        /* from the first decision to the last change */
+    bool settled;          /* false: the state still changed when the look ended */
+    char first_reason[POL_REASON], reason[POL_REASON]; /* reason: of the last change, if any */
+    struct pol_what_if_sensor {
+        struct dev_reading reading;   /* as judged in the end */
+        struct pol_turn below, above; /* of one without a reading: from the ends of its range;
+                                         none if the state does not settle */
+    } sensors[POL_MAX_SENSORS];
+};
+
+/* readings[i] is that of policy->sensors[i]; its time does not count. Asks pol_decide for all of
+ * it, with every plausible value believed at once: without rate and stuck. Errors: out of memory.
+ */
+int pol_what_if(const struct pol_policy *policy, const struct dev_reading *readings,
+                struct pol_what_if *what_if, struct ert_error *err);
+
 /* ---- guarantees ---------------------------------------------------------------------------- */
 
 /* Watches a policy's guarantees. Signals hold their last accepted value from one decision to the

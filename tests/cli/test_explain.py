@@ -61,6 +61,37 @@ def test_without_a_pack_there_are_no_costs():
     assert run("policy", "explain", "no-such-policy", env=ALONE).returncode == 1
 
 
+def test_what_a_reading_comes_to():
+    args = ["swing", "--policy-file", stage.policy(), "--reading", "temp.cpu=60C", "--reading", "battery.charge=15%"]
+    one = json.loads(explained(*args, "--json").stdout)["what_if"]
+    state = {"state": 1, "name": "w4a16@400tok/s", "reason": "temp.cpu 60C above 50C (warm)"}
+    assert one["first"] == one["then"] == state and one["after_s"] == 0 and one["settled"] is True, one
+    sensors = {s["sensor"]: s for s in one["sensors"]}
+    assert set(sensors) == {"temp.cpu", "battery.charge", "battery.discharging", "battery.power"}, sensors
+    cpu = sensors["temp.cpu"]
+    assert (cpu["unit"], cpu["value"], cpu["why"]) == ("C", 60.0, None), cpu
+    below, above = cpu["below"], cpu["above"]
+    assert (below["value"], below["included"], below["state"], below["name"]) == (48.0, True, 0, "w8a8@400tok/s"), below
+    assert (above["value"], above["included"], above["state"]) == (70.0, False, 2), above
+    assert sensors["battery.charge"]["below"] is None and sensors["battery.power"]["value"] is None
+    assert sensors["battery.power"]["why"], sensors
+
+    out = explained(*args).stdout
+    assert "the first decision takes state 1, w4a16@400tok/s: temp.cpu 60C above 50C (warm)\nand so it stays." in out, out
+    assert "48C or below         state 0, w8a8@400tok/s: temp.cpu 48C back at 48C, warm cleared" in out, out
+    assert "above 70C            state 2" in out and "at no value: battery.charge, battery.discharging" in out, out
+    assert json.loads(explained("swing", "--policy-file", stage.policy(), "--json").stdout)["what_if"] is None
+
+
+def test_readings_that_cannot_be_meant():
+    for reading, say in (("temp.cpu", "expected SENSOR=VALUE"), ("temp.cpu=60", "has no unit"),
+                         ("temp.cp=60C", "did you mean temp.cpu"), ("temp.gpu=60C", "does not read temp.gpu")):
+        got = run("policy", "explain", "swing", "--policy-file", stage.policy(), "--reading", reading, env=ALONE)
+        assert got.returncode == 2 and say in got.stderr and not got.stdout, got
+    got = run("policy", "show", "swing", "--reading", "temp.cpu=60C", env=ALONE)
+    assert got.returncode == 2 and "goes with policy explain" in got.stderr, got
+
+
 def test_auto_is_the_ladder_of_the_pack():
     path = stage.folder / "auto.yaml"
     path.write_text("edgert: 1\npolicies: {p: {ladder: auto}}\n")
