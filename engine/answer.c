@@ -19,6 +19,7 @@ struct answering {
     uint64_t released_ns; /* when the last paced token was let go, 0 = none yet */
     bool prefill;
     bool idle;
+    enum gov_work told; /* what the governor believes this is at */
 };
 
 /* ---- taking a point ------------------------------------------------------------------------ */
@@ -38,11 +39,24 @@ static void count(struct answering *a, bool ends)
     a->counted_to = position;
 }
 
+/* What a code is taken for. */
+struct taking {
+    struct rt_switch_take take;
+    uint32_t rung; /* of the work in hand */
+    bool prefill;  /* another state than tokens are generated at, for a prompt */
+    bool read;     /* the same code as before, but the prompt is read */
+};
+
 /* Why the governor (or the watchdog, or a plane that came in) chose this state. */
-static void find_cause(const struct ert_engine *e, bool failsafe, struct gov_switch_event *event)
+static void find_cause(const struct ert_engine *e, const struct taking *it,
+                       struct gov_switch_event *event)
 {
     event->trip[0] = event->reason[0] = '\0';
-    if (failsafe) {
+    if (it->prefill) {
+        snprintf(event->reason, sizeof event->reason, "its share of the power for reading prompts");
+    } else if (it->read) {
+        snprintf(event->reason, sizeof event->reason, "the prompt is read");
+    } else if (it->take.failsafe) {
         snprintf(event->trip, sizeof event->trip, "failsafe");
         snprintf(event->reason, sizeof event->reason, "no decision for three polls: failsafe");
     } else if (e->governor) {
@@ -53,20 +67,20 @@ static void find_cause(const struct ert_engine *e, bool failsafe, struct gov_swi
 }
 
 /* Tells everybody who wants to know; the token path's cost is already measured. */
-static void report_switch(struct answering *a, const struct rt_switch_take *take, uint32_t from,
-                          uint64_t now, uint64_t cost_ns)
+static void report_switch(struct answering *a, const struct taking *it, uint32_t from, uint64_t now,
+                          uint64_t cost_ns)
 {
     struct ert_engine *e = a->engine;
     struct gov_switch_event event = {.token = rt_session_position(a->talk->session),
                                      .time_ns = now,
                                      .cost_ns = cost_ns,
-                                     .state = rungs_state(take->index)};
+                                     .state = rungs_state(it->rung)};
     snprintf(event.from, sizeof event.from, "%s", engine_point(e, from)->name);
     snprintf(event.to, sizeof event.to, "%s", a->point->name);
-    find_cause(e, take->failsafe, &event);
+    find_cause(e, it, &event);
     pthread_mutex_lock(&e->lock);
     snprintf(e->reason, sizeof e->reason, "%s", event.reason);
-    use_of(e, take->index)->entered++;
+    use_of(e, it->rung)->entered++;
     e->switches++;
     pthread_mutex_unlock(&e->lock);
     if (e->governor)
@@ -78,7 +92,7 @@ static void report_switch(struct answering *a, const struct rt_switch_take *take
                                 .state = event.state,
                                 .trip = event.trip,
                                 .reason = event.reason,
-                                .failsafe = take->failsafe,
+                                .failsafe = it->take.failsafe,
                                 .t_s = (double)(now - e->opened_ns) / NS_PER_S,
                                 .cost_ns = cost_ns};
         a->callbacks->on_swap(a->callbacks->ctx, &swap);
@@ -108,14 +122,20 @@ static void take_point(struct answering *a)
     pass_notice(a);
     uint64_t begin = ert_now_ns();
     struct rt_switch_take take = rt_switch_take(e->sw, begin);
-    bool moved = take.index != e->code || take.failsafe != e->failsafe;
-    if (!moved && take.index == talk->applied && take.epoch == talk->epoch)
+    const struct taking it = {.take = take,
+                              .rung = rungs_at_work(take.index, a->prefill),
+                              .prefill = a->prefill && rungs_differ(take.index),
+                              .read = !a->prefill && rungs_differ(take.index) &&
+                                      take.index == talk->taken};
+    bool moved = it.rung != e->code || take.failsafe != e->failsafe;
+    if (!moved && it.rung == talk->applied && take.epoch == talk->epoch)
         return;
-    a->point = engine_point(e, take.index);
+    a->point = engine_point(e, it.rung);
     if (!a->point->pause)
         rt_session_set_point(talk->session, a->point);
     rt_switch_ack(e->sw, take.epoch);
-    talk->applied = take.index;
+    talk->applied = it.rung;
+    talk->taken = take.index;
     talk->epoch = take.epoch;
     uint64_t cost_ns = ert_now_ns() - begin;
     if (!moved)
@@ -123,13 +143,13 @@ static void take_point(struct answering *a)
     count(a, true);
     uint32_t from = e->code;
     pthread_mutex_lock(&e->lock);
-    e->code = take.index;
+    e->code = it.rung;
     e->failsafe = take.failsafe;
     pthread_mutex_unlock(&e->lock);
     /* The end of a failsafe at the point it was left at is no switch, nor is another ladder's rung
      * that is the same. */
     if (strcmp(engine_point(e, from)->name, a->point->name) != 0 || take.failsafe)
-        report_switch(a, &take, from, begin, cost_ns);
+        report_switch(a, &it, from, begin, cost_ns);
 }
 
 /* ---- holding ------------------------------------------------------------------------------- */
@@ -144,11 +164,21 @@ static uint64_t release_time(const struct answering *a)
     return a->released_ns + (uint64_t)(NS_PER_S / (double)a->point->tokens_per_second);
 }
 
+/* The governor is told what this is at, when that changes. */
+static void tell_work(struct answering *a)
+{
+    enum gov_work work = a->idle ? GOV_IDLE : a->prefill ? GOV_PREFILL : GOV_DECODE;
+    if (work != a->told && a->engine->governor)
+        gov_report_work(a->engine->governor, work);
+    a->told = work;
+}
+
 static void set_idle(struct answering *a, bool idle)
 {
     if (a->idle != idle)
         rt_switch_idle(a->engine->sw, idle);
     a->idle = idle;
+    tell_work(a);
 }
 
 /* Takes points until one lets the next token go; false if the answer was cancelled meanwhile. */
@@ -256,10 +286,10 @@ static int prefill(struct answering *a, const int32_t *ids, uint32_t n, struct e
                         n, rt_session_capacity(talk->session) - rt_session_position(talk->session),
                         rt_session_capacity(talk->session));
     uint32_t start = rt_session_position(talk->session);
-    a->prefill = true;
     int rc = rt_session_feed(talk->session, ids, n, between_chunks, a, NULL, err);
     count(a, true);
     a->prefill = false;
+    tell_work(a);
     a->released_ns = 0;
     if (rc) { /* half a prompt would be worse than none */
         rt_session_rewind(talk->session, start);
@@ -284,6 +314,7 @@ int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, ui
                           .point = engine_point(talk->engine, talk->engine->code),
                           .counted_ns = begin,
                           .counted_to = rt_session_position(talk->session),
+                          .prefill = true,
                           .idle = true};
     *answer = (struct ert_answer){.prompt_tokens = n};
     set_idle(&a, false);

@@ -19,23 +19,27 @@ static unsigned usable_cpus(void)
 
 /* ---- the governor's side ------------------------------------------------------------------- */
 
-static struct planes_rung rung_of(const struct ert_engine *e, uint32_t state)
+static struct planes_rung rung_of(const struct ert_engine *e, uint32_t state,
+                                  uint32_t prefill_state)
 {
-    uint32_t code = rungs_code(e->ladder, state);
-    return (struct planes_rung){code, rt_point_needs_l(engine_point(e, code))};
+    uint32_t code = rungs_code(e->ladder, state, prefill_state);
+    bool needs_l = rt_point_needs_l(engine_point(e, code)) ||
+                   rt_point_needs_l(engine_point(e, rungs_at_work(code, true)));
+    return (struct planes_rung){code, needs_l};
 }
 
 static void apply(void *ctx, const struct pol_decision *decision)
 {
     struct ert_engine *e = ctx;
-    planes_want(e->planes, rung_of(e, decision->state), decision->release_memory);
+    planes_want(e->planes, rung_of(e, decision->state, decision->prefill_state),
+                decision->release_memory);
 }
 
 static void beat(void *ctx, uint64_t deadline_ns)
 {
     struct ert_engine *e = ctx;
     uint32_t failsafe = e->ladders[e->ladder]->policy->failsafe;
-    rt_switch_beat(e->sw, deadline_ns, rungs_code(e->ladder, failsafe));
+    rt_switch_beat(e->sw, deadline_ns, rungs_code(e->ladder, failsafe, failsafe));
 }
 
 static int read_policy(struct ert_engine *e, struct rungs **rungs, struct ert_error *err);
@@ -234,7 +238,7 @@ static uint32_t first_point(const struct ert_engine *e)
     if (rt_pack_resident_l(e->model->pack) > 0.99)
         return 0;
     for (uint32_t i = 0; i < n; i++) {
-        const struct rt_point *point = engine_point(e, rungs_code(0, i));
+        const struct rt_point *point = engine_point(e, rungs_code(0, i, i));
         if (!point->pause && !rt_point_needs_l(point))
             return i;
     }
@@ -249,7 +253,8 @@ static int start(struct ert_engine *e, const struct ert_engine_options *options,
         return ert_fail(err, ERT_E_NOMEM, "out of memory for the engine");
     e->has_lock = true;
     int rc = use_add_rungs(e, e->ladders[0], err);
-    e->code = options->point ? 0 : rungs_code(0, first_point(e));
+    uint32_t first = options->point ? 0 : first_point(e);
+    e->code = rungs_code(0, first, first);
     if (!rc)
         rc = rt_switch_create(&e->sw, e->ladders[0]->table, e->code, err);
     if (rc)
@@ -259,11 +264,11 @@ static int start(struct ert_engine *e, const struct ert_engine_options *options,
         start_watching(e);
         return gov_meter_create(&e->spending.meter, e->sensor_root, err);
     }
-    rc = planes_create(&e->planes, e->model->pack, e->sw, rung_of(e, rungs_state(e->code)), err);
+    rc = planes_create(&e->planes, e->model->pack, e->sw, rung_of(e, first, first), err);
     if (rc)
         return rc;
-    if (e->code != 0)
-        planes_want(e->planes, rung_of(e, 0), false);
+    if (first != 0)
+        planes_want(e->planes, rung_of(e, 0, 0), false);
     return start_governor(e, options, err);
 }
 

@@ -38,7 +38,7 @@ struct ert_engine {
 
     pthread_mutex_t lock; /* of all below: other threads read them through ert_get_* */
     bool has_lock;
-    uint32_t code; /* rung in effect */
+    uint32_t code; /* rung in effect, of the work in hand */
     bool failsafe;
     uint64_t switches;
     char reason[POL_REASON];
@@ -65,7 +65,8 @@ struct ert_conversation {
     atomic_bool cancel;
     int32_t pending;  /* last token of an answer that ended before it was fed, -1 = none */
     uint64_t epoch;   /* last one acknowledged */
-    int64_t applied;  /* code of the session's point, -1 = none yet */
+    uint32_t taken;   /* code that came with it */
+    int64_t applied;  /* of the rung at which the session is, -1 = none yet */
     unsigned notices; /* how many were said */
 };
 
@@ -77,10 +78,10 @@ int engine_failed(struct ert_failure *why, const struct ert_error *err);
 int turn_encode(const struct ert_conversation *talk, const char *text, int32_t **out, size_t *n,
                 struct ert_error *err);
 
-/* The point that a code stands for. */
+/* The point to generate at that a code stands for. */
 static inline const struct rt_point *engine_point(const struct ert_engine *engine, uint32_t code)
 {
-    return rt_point_at(engine->ladders[code >> RUNGS_STATE_BITS]->table, rungs_state(code));
+    return rt_point_at(engine->ladders[rungs_ladder(code)]->table, rungs_state(code));
 }
 
 /* Feeds ids and answers. */

@@ -13,17 +13,37 @@ struct rungs {
     uint32_t use[POL_MAX_STATES]; /* where the engine counts what is done at each */
 };
 
-/* How many ladders an engine may have in its life, and codes: ladder << 8 | state. */
-enum { RUNGS_LADDERS = 256, RUNGS_STATE_BITS = 8 };
+/* How many ladders an engine may have in its life. A code, 16 bits, is what the switch carries: the
+ * ladder, the state to generate at, and how the state to read prompts at differs from that (the
+ * exclusive or: 0 = it does not). */
+enum { RUNGS_LADDERS = 64, RUNGS_STATE_BITS = 5 };
 
-static inline uint32_t rungs_code(uint32_t ladder, uint32_t state)
+static inline uint32_t rungs_code(uint32_t ladder, uint32_t state, uint32_t prefill_state)
 {
-    return ladder << RUNGS_STATE_BITS | state;
+    return ladder << 2 * RUNGS_STATE_BITS | (state ^ prefill_state) << RUNGS_STATE_BITS | state;
+}
+
+static inline uint32_t rungs_ladder(uint32_t code)
+{
+    return code >> 2 * RUNGS_STATE_BITS;
 }
 
 static inline uint32_t rungs_state(uint32_t code)
 {
     return code & ((1u << RUNGS_STATE_BITS) - 1);
+}
+
+/* True if prompts are read at another state. */
+static inline bool rungs_differ(uint32_t code)
+{
+    return code >> RUNGS_STATE_BITS & ((1u << RUNGS_STATE_BITS) - 1);
+}
+
+/* The code of the one state that counts while prompts are read, or while tokens are generated. */
+static inline uint32_t rungs_at_work(uint32_t code, bool prefill)
+{
+    uint32_t state = rungs_state(prefill ? code >> RUNGS_STATE_BITS ^ code : code);
+    return rungs_code(rungs_ladder(code), state, state);
 }
 
 /* Resolves the policy's ladder against the pack; takes policy over, whether it fails or not. */

@@ -10,7 +10,7 @@
 
 struct ert_point_use *use_of(struct ert_engine *e, uint32_t code)
 {
-    return &e->use[e->ladders[code >> RUNGS_STATE_BITS]->use[rungs_state(code)]];
+    return &e->use[e->ladders[rungs_ladder(code)]->use[rungs_state(code)]];
 }
 
 static size_t use_named(const struct ert_engine *e, const char *name)
@@ -42,7 +42,7 @@ int use_add_rungs(struct ert_engine *e, struct rungs *rungs, struct ert_error *e
 /* Watts that the ladder gives for the point in effect, NaN = it does not say. */
 static double model_power(const struct ert_engine *e, bool prefill)
 {
-    const struct pol_policy *policy = e->ladders[e->code >> RUNGS_STATE_BITS]->policy;
+    const struct pol_policy *policy = e->ladders[rungs_ladder(e->code)]->policy;
     const struct pol_point *point = policy ? &policy->states[rungs_state(e->code)] : NULL;
     double watts = point ? (prefill ? point->prefill_power_w : point->power_w) : 0;
     return watts > 0 ? watts : NAN;

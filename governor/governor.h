@@ -8,9 +8,10 @@
 /* What the governor drives; engine/ binds it to a runtime. Called on the governor's thread. */
 struct gov_actuator {
     void *ctx;
-    /* A new state of the ladder is wanted, or memory became short or plentiful at the same one
-     * (release_memory); not called while the state stays at 0, where the ladder starts, with memory
-     * to spare. Must not block; work goes elsewhere. */
+    /* A new state of the ladder is wanted, or another one to read prompts at (prefill_state), or
+     * memory became short or plentiful at the same one (release_memory); not called while the state
+     * stays at 0, where the ladder starts, with memory to spare. Must not block; work goes
+     * elsewhere. */
     void (*apply)(void *ctx, const struct pol_decision *decision);
     /* A decision was made (changed or not): alive until deadline_ns (ert_now_ns), which is three
      * of the policy's polls in real time, also while a trace is replayed faster. */
@@ -81,6 +82,10 @@ void gov_get_status(struct gov_governor *g, struct gov_status *status);
 void gov_poke(struct gov_governor *g);
 /* Reads the policy again before the next decision. Async-signal-safe; from any thread. */
 void gov_reload(struct gov_governor *g);
+
+/* What the engine is at, for the sensors load.decode and load.prefill: a change of it. */
+enum gov_work { GOV_IDLE, GOV_DECODE, GOV_PREFILL, GOV_WORKS };
+void gov_report_work(struct gov_governor *g, enum gov_work work);
 
 /* A switch as the engine applied it, for the journal. Copied into a preallocated ring; never
  * blocks. */

@@ -6,6 +6,7 @@
 #include "governor/ring.h"
 #include "governor/sensors.h"
 #include "governor/timekeeping.h"
+#include "governor/work.h"
 
 #include <locale.h>
 #include <math.h>
@@ -37,12 +38,14 @@ struct gov_governor {
     struct gov_gauge gauge;
     struct pol_state state;
     struct pol_monitor *monitor;
-    bool releasing; /* the actuator knows that memory is short */
-    bool adopted;   /* another policy holds, and the actuator does not know its state yet */
+    unsigned prefill_state; /* as the actuator knows it */
+    bool releasing;         /* the actuator knows that memory is short */
+    bool adopted;           /* another policy holds, and the actuator does not know its state yet */
     struct gov_journal journal;
     uint64_t start_real_ns, probe_at_ns, decision_ns, decision_real_ns;
 
     struct gov_ring ring;
+    struct gov_worklog work;
 
     struct gov_events events;
     struct gov_timekeeping timekeeping; /* of the thread */
@@ -222,10 +225,12 @@ static void decide_once(struct gov_governor *g)
     publish_status(g, &decision);
     if (g->actuator.beat)
         g->actuator.beat(g->actuator.ctx, ert_now_ns() + POLLS_UNTIL_DEAD * longest_wait(g));
-    bool news = decision.changed || decision.release_memory != g->releasing || g->adopted;
+    bool news = decision.changed || decision.release_memory != g->releasing || g->adopted ||
+                decision.prefill_state != g->prefill_state;
     if (news && g->actuator.apply)
         g->actuator.apply(g->actuator.ctx, &decision);
     g->releasing = decision.release_memory;
+    g->prefill_state = decision.prefill_state;
     g->adopted = false;
     journal_switches(g);
     gov_journal_flush(&g->journal);
@@ -412,7 +417,8 @@ static int open_machine(struct gov_governor *g, const struct gov_config *config,
         return ert_fail(err, ERT_E_NOMEM, "no memory for the root folder's name");
     if (sources->replay)
         rc = dev_trace_read(&g->trace, sources->replay, err);
-    g->machine = (struct gov_machine){.root = g->root, .trace = g->trace, .origin_ns = ORIGIN_NS};
+    g->machine = (struct gov_machine){
+        .root = g->root, .work = &g->work, .trace = g->trace, .origin_ns = ORIGIN_NS};
     if (!rc)
         rc = gov_events_open(&g->events, !g->trace && !g->root[0], err);
     if (!rc && !g->trace)
@@ -459,6 +465,7 @@ static void governor_free(struct gov_governor *g)
     free(g->bus_address);
     if (g->c_locale)
         freelocale(g->c_locale);
+    gov_worklog_release(&g->work);
     pthread_cond_destroy(&g->first);
     pthread_mutex_destroy(&g->lock);
     free(g);
@@ -496,6 +503,7 @@ int gov_start(struct gov_governor **governor, const struct gov_config *config,
     name_sensors(g);
     init_waiting(g);
     gov_ring_init(&g->ring);
+    gov_worklog_init(&g->work);
     pol_state_init(&g->state, g->policy);
     g->c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     int rc = g->c_locale ? set_rhythm(g, config, err) : ert_fail(err, ERT_E_NOMEM, "no memory");
@@ -555,6 +563,12 @@ void gov_get_battery(struct gov_governor *g, struct gov_battery *battery)
     pthread_mutex_lock(&g->lock);
     *battery = g->battery;
     pthread_mutex_unlock(&g->lock);
+}
+
+/* The decision clock as it runs without a trace; with one the loads are the trace's. */
+void gov_report_work(struct gov_governor *g, enum gov_work work)
+{
+    gov_worklog_set(&g->work, work, ORIGIN_NS + (ert_now_ns() - g->start_real_ns));
 }
 
 void gov_report_switch(struct gov_governor *g, const struct gov_switch_event *event)

@@ -18,6 +18,7 @@ enum {
 
 struct gov_bus;
 struct gov_bus_service;
+struct gov_worklog;
 struct gov_events;
 
 /* What the sources of one governor share. Not owned by the sources. */
@@ -25,6 +26,7 @@ struct gov_machine {
     const char *root; /* prefix of /sys and /proc, "" = the real ones */
     size_t n_buses;
     struct gov_bus *buses[GOV_MAX_BUSES]; /* the services that some sensor asks for */
+    struct gov_worklog *work;             /* what the engine is at, NULL = there is none */
     const struct dev_trace *trace;        /* NULL = live */
     uint64_t origin_ns;                   /* the decision clock's time of the trace's first row */
 };
@@ -117,6 +119,12 @@ struct gov_source {
             uint64_t since_ns; /* of count, 0 = none yet */
             double count, rate;
         } cgroup;
+        struct {
+            unsigned item;
+            uint64_t since_ns, share_ns; /* of the last look, of the share; 0 = none yet */
+            uint64_t spent_ns;           /* at since_ns */
+            double share;                /* percent, between the last two looks */
+        } work;
         struct {
             int column;
         } replay;

@@ -367,6 +367,82 @@ static void a_changed_policy_takes_over_in_mid_answer(void **state)
     (void)state;
 }
 
+/* 4.4 W at the target. Decoding wants 8 W all the time, prompts 2 * 8 W for a tenth of it: 4.4 W
+ * are shared 8 : 1.6, which is 3.67 W for decoding (the third rung) and 0.73 W for prompts, or 7.3
+ * W while one is read (the second). */
+static const char shared_power[] =
+    "edgert: 1\n"
+    "ladders:\n"
+    "  watts:\n"
+    "    - {point: w8a8, power: 8W, prefill-power: 8W}\n"
+    "    - {point: w4a16, power: 7W, prefill-power: 7W}\n"
+    "    - {point: w4a16-r80, power: 3500mW, prefill-power: 3500mW}\n"
+    "policies:\n"
+    "  swing:\n"
+    "    ladder: watts\n"
+    "    poll: 100ms\n"
+    "    power: {governor: power_allocator, sensor: temp.skin, target: 42C, sustainable: 4400mW,\n"
+    "      k_i: 0W, share: {decode: 1, prefill: 2}}\n"
+    "    dwell: {down: 0s, up: 0s}\n";
+
+static void prompts_are_read_at_their_own_share_of_the_power(void **state)
+{
+    struct ert_point_use use[ERT_MAX_POINTS];
+    stage_write(stage_path("policy.yaml"), shared_power);
+    stage_write(stage_path("trace.csv"), "time_s,temp.skin_C,load.decode_%,load.prefill_%\n"
+                                         "0,42,100,10\n1000,42,100,10\n");
+    struct stage *s = open_stage(NULL, 1);
+    uint32_t first = rungs_state(s->engine->code);
+    say(s, 30);
+    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, first, prompt, &s->heard);
+    assert_int_equal(s->heard.n_swaps, first == 1 ? 1 : 2);
+    const size_t last = s->heard.n_swaps - 1;
+    assert_int_equal(s->heard.swaps[last].token, PROMPT_TOKENS);
+    assert_string_equal(s->heard.swaps[last].from, "w4a16");
+    assert_string_equal(s->heard.swaps[last].name, "w4a16-r80");
+    assert_int_equal(ert_get_use(s->engine, use, ERT_MAX_POINTS), 3);
+    assert_true(use[1].prompt_tokens == PROMPT_TOKENS && use[1].tokens == 0);
+    assert_true(use[2].prompt_tokens == 0 && use[2].tokens == 29);
+    memset(&s->heard, 0, sizeof s->heard);
+    say(s, 5);
+    assert_int_equal(s->heard.n_swaps, 2);
+    assert_string_equal(s->heard.swaps[0].name, "w4a16");
+    assert_string_equal(s->heard.swaps[1].name, "w4a16-r80");
+    close_stage(s);
+    (void)state;
+}
+
+static const char busy_policy[] =
+    "edgert: 1\n"
+    "ladders: {l: [{point: w4a16, tokens-per-second: 200}, {point: w4a16-r80, tokens-per-second: "
+    "200}]}\n"
+    "policies:\n"
+    "  swing: {ladder: l, poll: 110ms, trips: [{name: busy, sensor: load.decode, above: 90%,\n"
+    "    governor: bang_bang, states: 1}]}\n";
+
+/* No trace: what it is at is the engine's own to tell, the pace's waits included. */
+static void the_governor_knows_how_busy_the_engine_is(void **state)
+{
+    const struct ert_engine_options options = {.policy = "swing",
+                                               .policy_file = stage_path("policy.yaml"),
+                                               .sensor_root = "/nonexistent",
+                                               .threads = 1};
+    struct ert_failure why;
+    struct stage *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    stage_write(stage_path("policy.yaml"), busy_policy);
+    s->model = stage_model("nested");
+    if (ert_engine_open(&s->engine, s->model, &options, &why))
+        fail_msg("%s", why.text);
+    s->talk = s->heard.talk = stage_talk(s->engine);
+    usleep(300000); /* idle, and known to be */
+    say(s, 200);
+    assert_int_equal(s->heard.n_swaps, 1);
+    assert_string_equal(s->heard.swaps[0].name, "w4a16-r80@200tok/s");
+    close_stage(s);
+    (void)state;
+}
+
 /* Memory runs short: the L planes go. It comes back: so do they. The answer is the same throughout.
  */
 static void planes_leave_and_return(void **state)
@@ -398,7 +474,7 @@ static void dropped_planes_are_not_resident(void **state)
     }
     assert_true(resident == 0);
     say(s, 50);
-    assert_int_equal(s->engine->code, rungs_code(0, 1));
+    assert_int_equal(s->engine->code, rungs_code(0, 1, 1));
     check(s);
     assert_true(rt_pack_resident_l(s->model->pack) == 0);
     close_stage(s);
@@ -451,6 +527,8 @@ int main(void)
         cmocka_unit_test(a_cancelled_answer_can_be_continued),
         cmocka_unit_test(a_dead_governor_brings_the_failsafe),
         cmocka_unit_test(a_changed_policy_takes_over_in_mid_answer),
+        cmocka_unit_test(prompts_are_read_at_their_own_share_of_the_power),
+        cmocka_unit_test(the_governor_knows_how_busy_the_engine_is),
         cmocka_unit_test(planes_leave_and_return),
         cmocka_unit_test(dropped_planes_are_not_resident),
         cmocka_unit_test(the_journal_has_every_swap),

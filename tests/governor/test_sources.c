@@ -11,6 +11,7 @@
 #include "governor/powercap.h"
 #include "governor/source.h"
 #include "governor/timekeeping.h"
+#include "governor/work.h"
 
 #define SECOND   1000000000ULL
 #define START_NS (3600 * SECOND)
@@ -447,12 +448,48 @@ static void clocks_tell_of_sleep_delay_and_setting(void **state)
 
 #define ON_FILES(test) cmocka_unit_test_setup_teardown(test, make, drop)
 
+/* ---- work ----------------------------------------------------------------------------------- */
+
+static void at_work(struct gov_worklog *log, enum gov_work work, double seconds)
+{
+    gov_worklog_set(log, work, START_NS + (uint64_t)(seconds * 1e9));
+}
+
+/* Reading from 0.2 to 0.3 s, generating from there to 0.7 s and from 1.4 s on. */
+static void work_is_a_share_of_time(void **state)
+{
+    struct fixture *f = *state;
+    struct gov_worklog log;
+    gov_worklog_init(&log);
+    expect_absent(f, "work:decode", "no model is at work");
+    f->machine.work = &log;
+    expect_absent(f, "work:decod", "expected decode");
+    open_source(f, "work:decode");
+    expect_none(f, 0, DEV_NO_SAMPLE, "two looks");
+    expect_none(f, 0.05, DEV_NO_SAMPLE, "two looks"); /* too soon for another */
+    at_work(&log, GOV_PREFILL, 0.2);
+    at_work(&log, GOV_DECODE, 0.3);
+    expect(f, 0.5, 40); /* 0.2 of 0.5 s, and it goes on */
+    expect(f, 0.55, 40);
+    at_work(&log, GOV_IDLE, 0.7);
+    expect(f, 1, 40); /* another 0.2 of 0.5 s */
+    at_work(&log, GOV_DECODE, 1.4);
+    expect(f, 1.5, 20);
+    expect(f, 2, 100);
+    open_source(f, "work:prefill");
+    expect_none(f, 2, DEV_NO_SAMPLE, "two looks");
+    at_work(&log, GOV_PREFILL, 2.25);
+    expect(f, 3, 75);
+    gov_worklog_release(&log);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_FILES(energy_counter_gives_the_mean_power),
         ON_FILES(energy_counter_wraps),
         ON_FILES(packages_add_up_and_count_once),
+        ON_FILES(work_is_a_share_of_time),
         ON_FILES(energy_counters_that_tell_nothing),
         ON_FILES(a_throttling_kernel_is_a_reading),
         ON_FILES(older_kernels_have_clocks_in_each_cpu),
