@@ -55,7 +55,7 @@ def test_every_file_is_right_and_known_by_its_names():
                 assert set(content["sensors"]) <= declared, (path, set(content["sensors"]) - declared)
                 kinds = {source.split(":")[0] for _, source in lines if ":" in source}
                 assert kinds <= {"hwmon", "thermal", "upower", "power_supply", "powercap", "cpufreq", "procfs", "psi",
-                                 "cgroup", "logind", "profile"}, kinds
+                                 "cgroup", "logind", "profile", "work"}, kinds
 
 
 def test_other_machines_are_not_taken_for_them():
