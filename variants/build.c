@@ -18,7 +18,7 @@
 #include "variants/write.h"
 
 /* Another number for another meaning of what lies in a work folder. */
-enum { WORK_VERSION = 1 };
+enum { WORK_VERSION = 2 };
 
 #define PACK_PART "pack.part"
 

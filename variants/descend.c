@@ -12,10 +12,10 @@ static int nearest(float x, float per_step, float offset, int low, int high)
 }
 
 /* What a code costs: the way to the best level, and what the residual will not reach. */
-static float cost(const struct var_rows *rows, float level, float best, float target, float step)
+static float cost(float reach, float level, float best, float target, float step)
 {
     float away = level - best, over = fabsf(target - level) - 0.5f * step;
-    return away * away + (over > 0 ? rows->reach * (over * over) : 0);
+    return away * away + (over > 0 ? reach * (over * over) : 0);
 }
 
 /* The code for one weight whose best level, but for rounding, is `best`. */
@@ -26,12 +26,13 @@ static uint8_t choose(const struct var_rows *rows, uint32_t col, int r, float be
     float target = rows->target[col].v[r];
     int low = rows->low[col].v[r], high = low + rows->span[group];
     int code = nearest(best, per_step, offset, low, high);
-    if (rows->reach == 0)
+    float reach = rows->reach[rows->span[group] > VAR_NARROW_SPAN];
+    if (reach == 0)
         return (uint8_t)code;
     int home = nearest(target, per_step, offset, low, high), way = home > code ? 1 : -1;
-    float least = cost(rows, step * (float)code - offset, best, target, step);
+    float least = cost(reach, step * (float)code - offset, best, target, step);
     while (code != home) {
-        float c = cost(rows, step * (float)(code + way) - offset, best, target, step);
+        float c = cost(reach, step * (float)(code + way) - offset, best, target, step);
         if (c >= least)
             break;
         least = c;

@@ -6,6 +6,8 @@
 #include "variants/grid.h"
 #include "variants/hessian.h"
 
+enum { VAR_NARROW_SPAN = 15 };
+
 /* The codes of one column, a row each. */
 struct var_code_lanes {
     uint8_t v[VAR_LANES];
@@ -20,8 +22,9 @@ struct var_rows {
     struct var_lanes *step, *offset;   /* [cols / 32]: level = step code - offset */
     struct var_code_lanes *code, *low; /* low <= code <= low + span of the group */
     uint8_t *span;                     /* [cols / 32] */
-    float reach; /* what it costs when an error leaves half a step (the residual's reach): a factor
-                    beside H_jj; 0 = nothing */
+    float reach[2]; /* what it costs when an error leaves half a step, a factor beside H_jj: of
+                       narrow groups, whose residual ends there, and of wider ones, which have none
+                       and serve w8 as they are; 0 = nothing */
 };
 
 /* Calls before the first column of each group, w[32] being the weights to be met; may change the
