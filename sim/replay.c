@@ -124,7 +124,7 @@ static void note_guarantees(struct sim_run *run)
         g->decided = status->decided;
         if (g->decided)
             g->decided_s = (double)(status->decided_ns - run->begin_ns) * 1e-9;
-        g->robustness = status->started ? status->lower : NAN;
+        g->robustness = status->started ? status->lower + 0.0 : NAN; /* -0 becomes 0 */
         g->restarts = status->restarts;
         if (status->waits_for >= 0)
             memcpy(g->waits_for, run->policy->sensors[status->waits_for].name, sizeof g->waits_for);

@@ -52,6 +52,14 @@ def test_nothing_to_warn_of_in_what_is_shipped():
     assert one["ok"] is True and one["warnings"] == [] and len(one["policies"]) >= 4, one
 
 
+def test_nothing_to_warn_of_in_the_examples():
+    examples = sorted((tap.root / "docs" / "examples").glob("*.yaml"))
+    for example in examples:
+        one = json.loads(run("policy", "check", example, "--json").stdout)
+        assert one["ok"] is True and one["warnings"] == [] and one["policies"], one
+    assert examples
+
+
 def test_each_lint_is_on_the_page():
     page = (tap.root / "docs" / "policy-language.md").read_text()
     rows = [line for line in (tap.root / "policies" / "lints.def").read_text().splitlines() if line.startswith("L(")]

@@ -527,6 +527,62 @@ static void test_what_if_is_what_decisions_come_to(void **state)
     assert_true(turns > 50);
 }
 
+/* ---- the shipped policies keep their word -------------------------------------------------- */
+
+/* About a trip of the sensor, on its safe side in calm times. */
+static double draw_near_a_trip(const struct work *w, struct chance *c, size_t sensor, bool calm)
+{
+    const struct dev_signal *signal = w->policy.sensors[sensor].signal;
+    for (unsigned tries = 0; tries < 100; tries++) {
+        const struct pol_trip *trip = &w->policy.trips[up_to(c, (unsigned)w->policy.n_trips - 1)];
+        double by = (trip->hysteresis + 1) * ((double)up_to(c, 40) / 10 - (calm ? 8 : 2));
+        if (trip->sensor == sensor)
+            return fmin(fmax(trip->threshold + (trip->above ? by : -by), signal->min), signal->max);
+    }
+    return signal->max;
+}
+
+/* Readings that stay, tremble or jump and are missing now and then, at polls that come early and
+ * late. */
+static void draw_heat(struct work *w, struct chance *c, bool calm)
+{
+    w->now_ns += (300 + up_to(c, 400)) * (uint64_t)(SECOND_NS / 1000);
+    for (size_t i = 0; i < w->policy.n_sensors; i++) {
+        if (w->raw[i].why == DEV_NO_SOURCE || one_in(c, 4))
+            w->raw[i].value = draw_near_a_trip(w, c, i, calm);
+        w->raw[i].why = one_in(c, 20) ? DEV_READ_FAILED : DEV_PRESENT;
+        w->raw[i].time_ns = w->now_ns;
+    }
+}
+
+static void test_the_shipped_policies_keep_their_guarantees(void **state)
+{
+    (void)state;
+    static struct work w;
+    struct chance c = {8};
+    const char *path = "policies.yaml";
+    struct ert_error err;
+    assert_int_equal(pol_file_load(&w.file, &path, 1, &err), 0);
+    for (size_t i = 0; i < pol_file_count(w.file); i++) {
+        struct pol_monitor *monitor;
+        unsigned changes = 0;
+        assert_int_equal(pol_compile(w.file, pol_file_name(w.file, i), NULL, 0, &w.policy, &err),
+                         0);
+        assert_true(w.policy.n_guarantees > 0);
+        assert_int_equal(pol_monitor_create(&monitor, &w.policy, &err), 0);
+        begin(&w);
+        for (int k = 0; k < 20000; k++) {
+            draw_heat(&w, &c, k / 50 % 2);
+            decide(&w);
+            changes += w.decision.changed;
+            HOLDS(&w, pol_monitor_step(monitor, &w.state) == 0);
+        }
+        assert_true(changes > 500);
+        pol_monitor_free(monitor);
+    }
+    finish(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -537,6 +593,7 @@ int main(void)
         cmocka_unit_test(test_hysteresis_bounds_the_changes),
         cmocka_unit_test(test_what_is_warned_of_is_so),
         cmocka_unit_test(test_what_if_is_what_decisions_come_to),
+        cmocka_unit_test(test_the_shipped_policies_keep_their_guarantees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

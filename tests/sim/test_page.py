@@ -243,10 +243,10 @@ def check_statistics(got, changes):
     assert all(abs(a - b) < 1 for a, b in zip(got["time_in_state_ms"], times)), (got["time_in_state_ms"], times)
 
 
-def check_replay(name, trace):
-    policy = page.Policy(policies_yaml.read_text(), name)
+def check_replay(policies, name, trace):
+    policy = page.Policy(policies.read_text(), name)
     changes, decisions = page.replay(policy, trace)
-    got = json.loads(drive("replay", policies_yaml, name, trace))
+    got = json.loads(drive("replay", policies, name, trace))
     index = {s: i for i, s in enumerate(got["states"])}
     code = [(round(c["t_s"] * 1000), index[c["from"]], index[c["to"]]) for c in got["changes"]]
     want = [(round(t / 10**6), a, b) for t, a, b in changes]
@@ -258,8 +258,14 @@ def check_replay(name, trace):
 
 def test_bundled_policies_replay_bundled_traces_as_the_page_says():
     names = list(yaml.safe_load(policies_yaml.read_text())["policies"])
-    changes = sum(check_replay(n, t) for n in names for t in traces)
+    changes = sum(check_replay(policies_yaml, n, t) for n in names for t in traces)
     assert len(names) >= 4 and len(traces) >= 8 and changes > 40, changes
+
+
+def test_example_policies_replay_bundled_traces_as_the_page_says():
+    examples = sorted((tap.root / "docs" / "examples").glob("*.yaml"))
+    changes = sum(check_replay(e, n, t) for e in examples for n in yaml.safe_load(e.read_text())["policies"] for t in traces)
+    assert examples and changes >= 7, changes
 
 
 tap.main()

@@ -188,7 +188,9 @@ def test_goldens():
     assert len(goldens) >= 4
     for golden in goldens:
         trace, policy = golden.stem.split("--")
-        status, _, err = drive("golden", policies_yaml, policy, tap.root / "sim" / "traces" / f"{trace}.csv", golden)
+        example = tap.root / "docs" / "examples" / f"{policy}.yaml"
+        policies = example if example.exists() else policies_yaml
+        status, _, err = drive("golden", policies, policy, tap.root / "sim" / "traces" / f"{trace}.csv", golden)
         assert status == 0, err
 
 
