@@ -1,4 +1,5 @@
-/* A policy file: parse, compile every policy, show it, decide a few times, watch its guarantees. */
+/* A policy file: parse, look for what is likely wrong, compile every policy, show it, decide a few
+ * times, watch its guarantees. */
 #include "tests/fuzz/fuzz.h"
 
 #include "policies/policies.h"
@@ -26,6 +27,13 @@ static void decide(const struct pol_policy *policy)
     pol_monitor_free(monitor);
 }
 
+static void check_place(void *ctx, const struct pol_finding *finding)
+{
+    (void)ctx;
+    if (!finding->file || !finding->line || !finding->column || !*finding->text)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct pol_policy policy;
@@ -35,6 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (pol_file_parse(&file, "fuzz.yaml", (const char *)data, size, &err))
         return 0;
     for (size_t i = 0; i < pol_file_count(file); i++) {
+        if (pol_lint(file, i, check_place, NULL, &err)) /* what was parsed compiles */
+            abort();
         if (pol_compile(file, pol_file_name(file, i), NULL, 0, &policy, &err))
             continue;
         decide(&policy);
