@@ -10,7 +10,7 @@ Q       := $(if $(V),,@)
 PKGS    := libxxhash jansson yaml-0.1 libpcre2-8 upower-glib gio-unix-2.0
 # What one room alone needs: whoever links the room links these too, and the library does not.
 PKGS_variants := openblas lapacke
-PKGS_cli      := cairo
+PKGS_cli      := cairo ncursesw
 OPT     ?= -O2
 CFLAGS  ?= $(OPT) -g
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \

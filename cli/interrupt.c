@@ -13,7 +13,7 @@ enum { CLI_TERMINATED = 143 };
 /* A signal handler has no argument of its own: these are the program's only globals. */
 static _Atomic(struct ert_conversation *) answering;
 static _Atomic(struct ert_engine *) reloading;
-static atomic_int interrupts;
+static atomic_int interrupts, collected;
 static _Atomic(const char *) restore_bytes;
 static atomic_size_t restore_length;
 /* A signal may come to any thread and before a read begins: only a pipe is sure to wake a poll. */
@@ -76,6 +76,30 @@ static void clear_wake(void)
         return;
     while (read(wake[0], bytes, sizeof bytes) > 0)
         ;
+}
+
+static void on_collect(int number)
+{
+    atomic_store(&collected, number);
+    if (write(wake[1], "", 1) < 0)
+        return; /* full: the poll wakes as well */
+}
+
+/* Not by a signalfd: libraries have threads of their own, in which these are not blocked. */
+int interrupt_collect(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_collect, .sa_flags = SA_RESTART};
+    clear_wake();
+    atomic_store(&collected, 0);
+    for (size_t i = 0; wake[0] >= 0 && i < sizeof numbers / sizeof *numbers; i++)
+        sigaction(numbers[i], &action, NULL);
+    return wake[0];
+}
+
+int interrupt_collected(void)
+{
+    return atomic_load(&collected);
 }
 
 void interrupt_arm(struct ert_conversation *talk)

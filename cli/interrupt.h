@@ -17,6 +17,11 @@ void interrupt_reload(struct ert_engine *engine);
 bool interrupt_seen(void);
 /* Waits until standard input has something to read (or ended); false if SIGINT comes first. */
 bool interrupt_wait_input(void);
+/* From now on SIGINT, SIGTERM and SIGHUP end nothing: interrupt_collected has the number of the
+ * last one, 0 before the first, and the returned descriptor becomes readable. -1: it cannot be had.
+ */
+int interrupt_collect(void);
+int interrupt_collected(void);
 /* Bytes to write to stderr before the program is ended by a signal, to leave the terminal as it was
  * (NULL = none). They must stay valid. */
 void interrupt_restore(const char *bytes, size_t n);

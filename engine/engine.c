@@ -284,6 +284,7 @@ int ert_engine_open(struct ert_engine **out, struct ert_model *model,
     }
     e->model = model;
     e->opened_ns = ert_now_ns();
+    e->spending.progress.source = -1;
     int rc =
         options->threads > MAX_THREADS
             ? ert_fail(&err, ERT_E_RANGE, "%u threads, expected at most %d", options->threads,

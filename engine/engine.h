@@ -51,7 +51,7 @@ struct ert_engine {
         /* Of the answer that runs, and of about the last second's decoding. */
         struct ert_energy prefill, decode, recent;
         uint64_t decoded, recent_tokens;
-        double each_j; /* joules of a token, 0 = not known */
+        struct gov_progress progress; /* of all answers */
         char why[GOV_ENERGY_WHY];
     } spending;
 };

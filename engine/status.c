@@ -71,7 +71,7 @@ static void follow(struct spending *s, const struct ert_energy *spent)
         seconds += s->recent.seconds[i];
     if (seconds < RECENT_S || s->recent_tokens == 0)
         return;
-    s->each_j = ert_energy_each(&s->recent, s->recent_tokens);
+    s->progress.each_j = ert_energy_each(&s->recent, s->recent_tokens);
     s->recent = (struct ert_energy){0};
     s->recent_tokens = 0;
 }
@@ -87,26 +87,51 @@ void use_begin(struct ert_engine *e)
     pthread_mutex_unlock(&e->lock);
 }
 
-void use_add(struct ert_engine *e, const struct work *work)
+/* Adds it all up, and which source told last. */
+static void progress_by(struct gov_progress *p, const struct work *work,
+                        const struct ert_energy *spent)
+{
+    double seconds = (double)(work->to_ns - work->from_ns) * S_PER_NS;
+    *(work->prefill ? &p->prompt_tokens : &p->tokens) += work->tokens;
+    *(work->prefill ? &p->prefill_s : &p->decode_s) += seconds;
+    p->joules += ert_energy_joules(spent);
+    p->source = spent->unknown_s > 0 ? -1 : p->source;
+    for (int i = 0; i < ERT_ENERGY_SOURCES; i++)
+        p->source = spent->seconds[i] > 0 ? i : p->source;
+}
+
+static void book(struct ert_engine *e, const struct work *work, const struct ert_energy *spent)
 {
     double seconds = (double)(work->to_ns - work->from_ns) * S_PER_NS;
     struct spending *s = &e->spending;
-    struct ert_energy spent = {0};
-    if (work->ends || work->to_ns - s->taken_ns > METER_INTERVAL_NS)
-        take_energy(e, work, &spent);
-    pthread_mutex_lock(&e->lock);
     struct ert_point_use *use = use_of(e, e->code);
     *(work->prefill ? &use->prompt_tokens : &use->tokens) += work->tokens;
     *(work->prefill ? &use->prefill_s : &use->decode_s) += seconds;
-    ert_energy_add(work->prefill ? &use->prefill_energy : &use->decode_energy, &spent);
-    ert_energy_add(work->prefill ? &s->prefill : &s->decode, &spent);
+    ert_energy_add(work->prefill ? &use->prefill_energy : &use->decode_energy, spent);
+    ert_energy_add(work->prefill ? &s->prefill : &s->decode, spent);
+    progress_by(&s->progress, work, spent);
     if (!work->prefill) {
         s->decoded += work->tokens;
         s->recent_tokens += work->tokens;
-        follow(s, &spent);
+        follow(s, spent);
     }
     memcpy(s->why, gov_meter_why(s->meter), sizeof s->why);
+}
+
+void use_add(struct ert_engine *e, const struct work *work)
+{
+    struct spending *s = &e->spending;
+    struct ert_energy spent = {0};
+    bool due = work->ends || work->to_ns - s->taken_ns > METER_INTERVAL_NS;
+    if (due)
+        take_energy(e, work, &spent);
+    pthread_mutex_lock(&e->lock);
+    book(e, work, &spent);
     pthread_mutex_unlock(&e->lock);
+    if (!due || !e->planes || !e->governor)
+        return;
+    snprintf(s->progress.point, sizeof s->progress.point, "%s", engine_point(e, e->code)->name);
+    gov_report_progress(e->governor, &s->progress);
 }
 
 size_t ert_get_use(struct ert_engine *e, struct ert_point_use *use, size_t room)
@@ -154,7 +179,7 @@ void ert_get_status(struct ert_engine *e, struct ert_status *status)
     status->state = rungs_state(e->code);
     status->failsafe = e->failsafe;
     status->switches = e->switches;
-    status->each_j = e->spending.each_j;
+    status->each_j = e->spending.progress.each_j;
     snprintf(status->energy_why, sizeof status->energy_why, "%s", e->spending.why);
     pthread_mutex_unlock(&e->lock);
 }

@@ -87,6 +87,17 @@ void gov_reload(struct gov_governor *g);
 enum gov_work { GOV_IDLE, GOV_DECODE, GOV_PREFILL, GOV_WORKS };
 void gov_report_work(struct gov_governor *g, enum gov_work work);
 
+/* What the engine has done so far, in all answers: for the journal, at most once a decision. */
+struct gov_progress {
+    char point[POL_NAME];           /* in effect */
+    uint64_t prompt_tokens, tokens; /* read, generated */
+    double prefill_s, decode_s;     /* spent with that; waiting for the pace counts, pauses do */
+    double joules;                  /* as far as known */
+    double each_j;                  /* of a token lately, 0 = not known */
+    int source;                     /* enum gov_energy_source, -1 = none tells */
+};
+void gov_report_progress(struct gov_governor *g, const struct gov_progress *progress);
+
 /* A switch as the engine applied it, for the journal. Copied into a preallocated ring; never
  * blocks. */
 struct gov_switch_event {

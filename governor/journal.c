@@ -1,4 +1,5 @@
 #include "governor/journal.h"
+#include "governor/work.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -215,6 +216,32 @@ void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, 
     put_member(j, "reason", event->reason);
     put_readings(j, policy, readings);
     put(j, ",\"cost_ns\":%" PRIu64 "}\n", event->cost_ns);
+}
+
+/* A number that is 0 where it is not known. */
+static void put_known(struct gov_journal *j, const char *key, double value)
+{
+    if (value > 0)
+        put(j, ",\"%s\":%.9g", key, value);
+    else
+        put(j, ",\"%s\":null", key);
+}
+
+void gov_journal_progress(struct gov_journal *j, double t_s, enum gov_work work,
+                          const struct gov_progress *progress)
+{
+    put(j, "{\"type\":\"work\",\"t_s\":%.6f", t_s);
+    put_member(j, "what", gov_work_name(work));
+    put_member(j, "point", progress->point);
+    put(j, ",\"prompt_tokens\":%" PRIu64 ",\"tokens\":%" PRIu64, progress->prompt_tokens,
+        progress->tokens);
+    put(j, ",\"prefill_s\":%.6f,\"decode_s\":%.6f", progress->prefill_s, progress->decode_s);
+    put_known(j, "energy_j", progress->joules);
+    put_known(j, "j_per_token", progress->each_j);
+    put_member(j, "source",
+               progress->source < 0 ? NULL
+                                    : gov_energy_name((enum gov_energy_source)progress->source));
+    put(j, "}\n");
 }
 
 /* ---- open and close ------------------------------------------------------------------------- */

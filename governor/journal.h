@@ -40,6 +40,9 @@ void gov_journal_source(struct gov_journal *j, double t_s, const char *sensor, c
                         const char *to, const char *why);
 void gov_journal_switch(struct gov_journal *j, const struct pol_policy *policy, double t_s,
                         const struct gov_switch_event *event, const struct dev_reading *readings);
+/* What the engine is at and has done so far. */
+void gov_journal_progress(struct gov_journal *j, double t_s, enum gov_work work,
+                          const struct gov_progress *progress);
 /* Something that made a decision come early or late, in words. */
 void gov_journal_event(struct gov_journal *j, double t_s, const char *what);
 /* Guarantee number i is false from now on. */

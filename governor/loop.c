@@ -56,6 +56,8 @@ struct gov_governor {
     bool stop;
     struct gov_status status;
     struct gov_battery battery;
+    struct gov_progress progress;
+    bool progressed; /* since it was journaled */
     struct {
         char text[POL_REASON];
         int trip;
@@ -207,6 +209,18 @@ static void journal_switches(struct gov_governor *g)
     }
 }
 
+static void journal_progress(struct gov_governor *g)
+{
+    pthread_mutex_lock(&g->lock);
+    struct gov_progress progress = g->progress;
+    bool news = g->progressed;
+    g->progressed = false;
+    pthread_mutex_unlock(&g->lock);
+    if (news)
+        gov_journal_progress(&g->journal, seconds_since_start(g->decision_ns),
+                             gov_worklog_now(&g->work), &progress);
+}
+
 static void decide_once(struct gov_governor *g)
 {
     struct dev_reading raw[POL_MAX_SENSORS];
@@ -233,6 +247,7 @@ static void decide_once(struct gov_governor *g)
     g->prefill_state = decision.prefill_state;
     g->adopted = false;
     journal_switches(g);
+    journal_progress(g);
     gov_journal_flush(&g->journal);
     gov_journal_rotate(&g->journal, g->policy, g->poll_ns, &g->state);
 }
@@ -400,6 +415,7 @@ static void *governor_thread(void *data)
         pthread_mutex_unlock(&g->lock);
     } while (wait_for_turn(g, deadline_ns));
     journal_switches(g);
+    journal_progress(g);
     uselocale(before);
     return NULL;
 }
@@ -569,6 +585,14 @@ void gov_get_battery(struct gov_governor *g, struct gov_battery *battery)
 void gov_report_work(struct gov_governor *g, enum gov_work work)
 {
     gov_worklog_set(&g->work, work, ORIGIN_NS + (ert_now_ns() - g->start_real_ns));
+}
+
+void gov_report_progress(struct gov_governor *g, const struct gov_progress *progress)
+{
+    pthread_mutex_lock(&g->lock);
+    g->progress = *progress;
+    g->progressed = true;
+    pthread_mutex_unlock(&g->lock);
 }
 
 void gov_report_switch(struct gov_governor *g, const struct gov_switch_event *event)

@@ -31,6 +31,19 @@ void gov_worklog_set(struct gov_worklog *log, enum gov_work work, uint64_t now_n
     pthread_mutex_unlock(&log->lock);
 }
 
+enum gov_work gov_worklog_now(struct gov_worklog *log)
+{
+    pthread_mutex_lock(&log->lock);
+    enum gov_work now = log->now;
+    pthread_mutex_unlock(&log->lock);
+    return now;
+}
+
+const char *gov_work_name(enum gov_work work)
+{
+    return items[work];
+}
+
 /* In all, up to now. */
 static uint64_t spent_ns(struct gov_worklog *log, unsigned work, uint64_t now_ns)
 {

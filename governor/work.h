@@ -15,6 +15,8 @@ struct gov_worklog {
 
 void gov_worklog_init(struct gov_worklog *log);
 void gov_worklog_release(struct gov_worklog *log);
+enum gov_work gov_worklog_now(struct gov_worklog *log);
+const char *gov_work_name(enum gov_work work); /* "decode" */
 void gov_worklog_set(struct gov_worklog *log, enum gov_work work, uint64_t now_ns);
 
 #endif

@@ -7,11 +7,13 @@
 
 enum { LONGEST_LINE = 1 << 20 };
 
-struct replay {
+struct sim_journal {
     const char *path;
     unsigned line;
     struct pol_policy *policy; /* NULL before the start line */
     struct sim_run run;
+    struct pol_decision decision; /* the last one */
+    bool decided;
     struct dev_reading raw[POL_MAX_SENSORS]; /* each as the last line that named it had it */
     bool fresh[POL_MAX_SENSORS];             /* and taken at that line's time */
     struct sim_result *result;
@@ -21,7 +23,7 @@ struct replay {
 #define FAIL_AT(r, code, fmt, ...)                                                                 \
     ert_fail((r)->err, code, "%s:%u: " fmt, (r)->path, (r)->line, __VA_ARGS__)
 
-static int compile(struct replay *r, const char *name, const char *yaml)
+static int compile(struct sim_journal *r, const char *name, const char *yaml)
 {
     struct pol_file *file;
     char what[64];
@@ -37,14 +39,14 @@ static int compile(struct replay *r, const char *name, const char *yaml)
 }
 
 /* Nothing was read yet; the next input line has every sensor. */
-static void forget_readings(struct replay *r)
+static void forget_readings(struct sim_journal *r)
 {
     for (size_t i = 0; i < r->policy->n_sensors; i++)
         r->raw[i] = (struct dev_reading){.why = DEV_NO_SOURCE};
     memset(r->fresh, 0, sizeof r->fresh);
 }
 
-static int take_start(struct replay *r, const json_t *line)
+static int take_start(struct sim_journal *r, const json_t *line)
 {
     const char *policy = json_string_value(json_object_get(line, "policy"));
     const char *yaml = json_string_value(json_object_get(line, "policy_yaml"));
@@ -70,7 +72,7 @@ static int take_start(struct replay *r, const json_t *line)
 }
 
 /* Another policy takes over in mid-run. */
-static int take_policy(struct replay *r, const json_t *line)
+static int take_policy(struct sim_journal *r, const json_t *line)
 {
     const char *policy = json_string_value(json_object_get(line, "policy"));
     const char *yaml = json_string_value(json_object_get(line, "policy_yaml"));
@@ -116,14 +118,14 @@ static bool read_reading(const json_t *said, uint64_t now_ns, struct dev_reading
 
 /* Sensors that the line leaves out read as before; a sample that was taken at its decision, at this
  * one again. */
-static void hold_readings(struct replay *r, uint64_t now_ns)
+static void hold_readings(struct sim_journal *r, uint64_t now_ns)
 {
     for (size_t i = 0; i < r->policy->n_sensors; i++)
         if (r->fresh[i])
             r->raw[i].time_ns = now_ns;
 }
 
-static int take_readings(struct replay *r, json_t *readings, uint64_t now_ns)
+static int take_readings(struct sim_journal *r, json_t *readings, uint64_t now_ns)
 {
     const char *name;
     json_t *said;
@@ -146,10 +148,9 @@ static int take_readings(struct replay *r, json_t *readings, uint64_t now_ns)
     return 0;
 }
 
-static int take_input(struct replay *r, const json_t *line)
+static int take_input(struct sim_journal *r, const json_t *line)
 {
     const json_t *time = json_object_get(line, "t_ns"), *state = json_object_get(line, "state");
-    struct pol_decision decision;
     if (!r->policy)
         return FAIL_AT(r, ERT_E_FORMAT, "%s", "input before start");
     if (!is_time(time) || !is_time(state))
@@ -158,18 +159,19 @@ static int take_input(struct replay *r, const json_t *line)
     hold_readings(r, now_ns);
     int rc = take_readings(r, json_object_get(line, "readings"), now_ns);
     if (!rc)
-        rc = sim_run_decide(&r->run, now_ns, r->raw, &decision, r->err);
-    if (!rc && decision.state != (uint64_t)json_integer_value(state))
+        rc = sim_run_decide(&r->run, now_ns, r->raw, &r->decision, r->err);
+    r->decided = r->decided || !rc;
+    if (!rc && r->decision.state != (uint64_t)json_integer_value(state))
         rc = FAIL_AT(r, ERT_E_CHECK, "journaled state %lld, replayed state %u: %s",
-                     (long long)json_integer_value(state), decision.state, decision.reason);
+                     (long long)json_integer_value(state), r->decision.state, r->decision.reason);
     return rc;
 }
 
-static int take_object(struct replay *r, const json_t *line)
+static int take_object(struct sim_journal *r, const json_t *line)
 {
     static const struct {
         const char *type;
-        int (*take)(struct replay *, const json_t *);
+        int (*take)(struct sim_journal *, const json_t *);
     } kinds[] = {{"start", take_start}, {"policy", take_policy}, {"input", take_input}};
     const char *type = json_string_value(json_object_get(line, "type"));
     if (!type)
@@ -181,7 +183,7 @@ static int take_object(struct replay *r, const json_t *line)
 }
 
 /* A line without its newline is what a killed run leaves behind: it counts only if it is whole. */
-static int take_line(struct replay *r, const char *text, size_t n)
+static int take_line(struct sim_journal *r, const char *text, size_t n)
 {
     json_error_t why;
     bool whole = n && text[n - 1] == '\n';
@@ -199,7 +201,7 @@ static int take_line(struct replay *r, const char *text, size_t n)
     return rc;
 }
 
-static int take_lines(struct replay *r, FILE *file)
+static int take_lines(struct sim_journal *r, FILE *file)
 {
     char *text = NULL;
     size_t room = 0;
@@ -217,10 +219,60 @@ static int take_lines(struct replay *r, FILE *file)
     return rc;
 }
 
+/* ---- line after line ------------------------------------------------------------------------ */
+
+int sim_journal_follow(struct sim_journal **out, const char *name, struct ert_error *err)
+{
+    struct sim_journal *r = *out = calloc(1, sizeof *r);
+    if (r)
+        r->result = calloc(1, sizeof *r->result);
+    if (!r || !r->result) {
+        free(r);
+        *out = NULL;
+        return ert_fail(err, ERT_E_NOMEM, "out of memory for %s", name);
+    }
+    r->path = name;
+    return 0;
+}
+
+int sim_journal_take(struct sim_journal *r, const json_t *line, struct ert_error *err)
+{
+    r->err = err;
+    r->line++;
+    return take_object(r, line);
+}
+
+void sim_journal_free(struct sim_journal *r)
+{
+    if (!r)
+        return;
+    if (r->run.result)
+        sim_run_finish(&r->run, r->run.last_ns);
+    sim_result_release(r->result);
+    free(r->result);
+    free(r->policy);
+    free(r);
+}
+
+const struct pol_policy *sim_journal_policy(const struct sim_journal *r)
+{
+    return r->policy;
+}
+
+const struct pol_state *sim_journal_state(const struct sim_journal *r)
+{
+    return &r->run.state;
+}
+
+const struct pol_decision *sim_journal_decision(const struct sim_journal *r)
+{
+    return r->decided ? &r->decision : NULL;
+}
+
 int sim_replay_journal(const char *journal_path, struct sim_result *result, struct ert_error *err)
 {
     memset(result, 0, sizeof *result);
-    struct replay *r = calloc(1, sizeof *r);
+    struct sim_journal *r = calloc(1, sizeof *r);
     if (!r)
         return ert_fail(err, ERT_E_NOMEM, "out of memory for %s", journal_path);
     r->path = journal_path;
