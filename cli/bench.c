@@ -1,13 +1,12 @@
 /* edgert bench: speed of points on this machine, cost of a switch. */
 #include "cli/bench.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "engine/layers.h"
+#include "engine/powers.h"
 
 struct benching {
     struct workbench bench;
@@ -29,7 +28,7 @@ static json_t *measure_all(struct benching *b, struct ert_error *err)
         json_decref(total);
         return NULL;
     }
-    bench_machine_name(machine, sizeof machine);
+    powers_machine_name(machine, sizeof machine);
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:f}", "machine", machine, "model",
                      b->bench.pack->model.name, "results", results, "switch", pairs, "switch_all",
                      total, "bandwidth_gb_s", bench_bandwidth_gb_s(b->bench.team));
@@ -67,19 +66,31 @@ static void print_swaps(const json_t *total)
     printf("\n");
 }
 
+/* "3.21 W", "-" where it is not known. */
+static void print_known(char text[32], const json_t *row, const char *key, const char *unit)
+{
+    if (json_is_number(json_object_get(row, key)))
+        snprintf(text, 32, "%.3g %s", number(row, key), unit);
+    else
+        snprintf(text, 32, "-");
+}
+
 static int print_text(json_t *all)
 {
     size_t i;
     json_t *row, *total = json_object_get(all, "switch_all");
-    printf("%s, %.1f GB/s\n\n%-16s %-8s %6s %8s %10s %8s\n",
+    printf("%s, %.1f GB/s\n\n%-16s %-8s %6s %8s %10s %8s %10s %10s\n",
            json_string_value(json_object_get(all, "machine")), number(all, "bandwidth_gb_s"),
-           "point", "test", "n", "threads", "tok/s", "sd");
+           "point", "test", "n", "threads", "tok/s", "sd", "power", "a token");
     json_array_foreach(json_object_get(all, "results"), i, row)
     {
-        printf("%-16s %-8s %6.0f %8.0f %10.2f %8.2f\n",
+        char power[32], each[32];
+        print_known(power, row, "power_w", "W");
+        print_known(each, row, "j_per_token", "J");
+        printf("%-16s %-8s %6.0f %8.0f %10.2f %8.2f %10s %10s\n",
                json_string_value(json_object_get(row, "point")),
                json_string_value(json_object_get(row, "test")), number(row, "n"),
-               number(row, "threads"), number(row, "tok_s"), number(row, "sd"));
+               number(row, "threads"), number(row, "tok_s"), number(row, "sd"), power, each);
     }
     if (json_object_size(total))
         print_swaps(total);
@@ -104,13 +115,8 @@ static int make_folders(char *path, struct ert_error *err)
 /* devices/MACHINE.json among the user's data: speed belongs to the device, not to the pack. */
 static int save(const json_t *all, struct ert_error *err)
 {
-    char name[256], file[288], *path = NULL;
-    snprintf(name, sizeof name, "%s", json_string_value(json_object_get(all, "machine")));
-    for (char *c = name; *c; c++)
-        if (!isalnum((unsigned char)*c))
-            *c = '-';
-    snprintf(file, sizeof file, "devices/%s.json", name);
-    int rc = layers_data_path(file, &path, err);
+    char *path = NULL;
+    int rc = powers_path(json_string_value(json_object_get(all, "machine")), &path, err);
     if (!rc)
         rc = make_folders(path, err);
     struct ert_output out;

@@ -25,8 +25,6 @@ int bench_switches(const struct workbench *bench, const struct point_list *point
                    const struct bench_config *config, json_t *pairs, json_t *total,
                    struct ert_error *err);
 
-/* The machine as its maker or its processor calls it; out gets at most room bytes. */
-void bench_machine_name(char *out, size_t room);
 /* Best of a few readings of a large buffer by the whole team, GB/s; 0 if there is no memory for it.
  */
 double bench_bandwidth_gb_s(struct rt_team *team);

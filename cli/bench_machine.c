@@ -1,37 +1,9 @@
 #include "cli/bench.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { BUFFER_BYTES = 256 << 20, READINGS = 5 };
-
-/* First line of a file whose key (NULL = none) comes first, without blanks around the value. */
-static bool first_line(const char *path, const char *key, char *out, size_t room)
-{
-    char line[512];
-    FILE *file = fopen(path, "re");
-    bool found = false;
-    while (file && !found && fgets(line, sizeof line, file)) {
-        const char *value = line;
-        if (key && (strncmp(line, key, strlen(key)) != 0 || !(value = strchr(line, ':'))))
-            continue;
-        value += strspn(value, ": \t");
-        snprintf(out, room, "%.*s", (int)strcspn(value, "\n"), value);
-        found = out[0] != '\0';
-    }
-    if (file)
-        fclose(file);
-    return found;
-}
-
-void bench_machine_name(char *out, size_t room)
-{
-    if (!first_line("/proc/device-tree/model", NULL, out, room) &&
-        !first_line("/sys/class/dmi/id/product_name", NULL, out, room) &&
-        !first_line("/proc/cpuinfo", "model name", out, room))
-        snprintf(out, room, "unknown");
-}
 
 struct reading {
     const uint64_t *words;

@@ -3,6 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "engine/layers.h"
+#include "engine/powers.h"
+
 #define NS_PER_S 1e9
 
 struct bench_rate bench_rate_of(const double *values, size_t n)
@@ -31,7 +34,57 @@ static int time_tokens(struct rt_session *s, const int32_t *ids, uint32_t n, boo
     return rc;
 }
 
+/* The energy of what is timed. */
+struct bench_meter {
+    struct gov_meter *meter;
+    struct gov_governor *battery; /* NULL = it cannot be read */
+};
+
+static int open_meter(struct bench_meter *m, struct ert_error *err)
+{
+    struct pol_file *file = NULL;
+    if (layers_load_policies(NULL, NULL, &file, NULL))
+        file = NULL;
+    struct pol_policy *sensor = powers_battery_sensor(file);
+    *m = (struct bench_meter){.battery = powers_watch_battery(sensor, "")};
+    free(sensor);
+    if (file)
+        pol_file_free(file);
+    return gov_meter_create(&m->meter, "", err);
+}
+
+static void close_meter(struct bench_meter *m)
+{
+    gov_meter_free(m->meter);
+    gov_stop(m->battery, NULL);
+}
+
+/* Adds what was spent since gov_meter_begin or the last call. */
+static void take_energy(const struct bench_meter *m, struct gov_energy *spent)
+{
+    struct gov_battery battery;
+    if (m->battery)
+        gov_get_battery(m->battery, &battery);
+    gov_meter_take(m->meter, m->battery ? &battery : NULL, NAN, spent);
+}
+
+/* Sets what is known of the power: of one source, and of all the time. */
+static void put_power(json_t *row, const struct gov_energy *spent, double tokens)
+{
+    for (enum gov_energy_source i = 0; i < GOV_ENERGY_SOURCES; i++) {
+        bool all = spent->seconds[i] > 0 && spent->unknown_s == 0;
+        for (enum gov_energy_source k = 0; k < GOV_ENERGY_SOURCES; k++)
+            all = all && (k == i || spent->seconds[k] == 0);
+        if (!all)
+            continue;
+        json_object_set_new(row, "power_w", json_real(spent->joules[i] / spent->seconds[i]));
+        json_object_set_new(row, "j_per_token", json_real(spent->joules[i] / tokens));
+        json_object_set_new(row, "energy_source", json_string(gov_energy_name(i)));
+    }
+}
+
 struct subject {
+    const struct bench_meter *meter;
     struct rt_session *session;
     const int32_t *ids;
     const struct rt_point *point;
@@ -47,16 +100,22 @@ static int measure(const struct subject *it, const char *test, uint32_t n, uint3
         return ert_fail(err, ERT_E_NOMEM, "out of memory");
     rt_session_set_point(it->session, it->point);
     int rc = time_tokens(it->session, it->ids, n < 8 ? n : 8, decode, &warm, err);
-    for (uint32_t i = 0; !rc && i < repeats; i++)
+    gov_meter_begin(it->meter->meter);
+    struct gov_energy spent = {0};
+    for (uint32_t i = 0; !rc && i < repeats; i++) {
         rc = time_tokens(it->session, it->ids, n, decode, &rates[i], err);
+        take_energy(it->meter, &spent);
+    }
     struct bench_rate rate = bench_rate_of(rates, repeats);
     free(rates);
     if (rc)
         return rc;
-    json_array_append_new(results,
-                          json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "point", it->point->name,
-                                    "test", test, "n", (int)n, "depth", 0, "threads",
-                                    (int)it->threads, "tok_s", rate.tok_s, "sd", rate.sd));
+    json_t *row =
+        json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:n, s:n, s:n}", "point", it->point->name,
+                  "test", test, "n", (int)n, "depth", 0, "threads", (int)it->threads, "tok_s",
+                  rate.tok_s, "sd", rate.sd, "power_w", "j_per_token", "energy_source");
+    put_power(row, &spent, (double)n * repeats);
+    json_array_append_new(results, row);
     return 0;
 }
 
@@ -66,14 +125,17 @@ int bench_points(const struct workbench *bench, const struct point_list *points,
     uint32_t most = config->n_prompt > config->n_decode ? config->n_prompt : config->n_decode;
     struct rt_session_config sizes = {.n_ctx = most};
     struct rt_session *session = NULL;
+    struct bench_meter meter;
     int32_t *ids = calloc(most, sizeof *ids);
     if (!ids)
         return ert_fail(err, ERT_E_NOMEM, "out of memory");
-    int rc = rt_session_create(&session, bench->pack, bench->team, &sizes, err);
+    int rc = open_meter(&meter, err);
+    if (!rc)
+        rc = rt_session_create(&session, bench->pack, bench->team, &sizes, err);
     for (uint32_t i = 0; !rc && i < most; i++)
         ids[i] = (int32_t)(i * 2654435761u % bench->pack->model.n_vocab);
     for (size_t i = 0; !rc && i < points->n; i++) {
-        struct subject it = {session, ids, &points->points[i], rt_team_size(bench->team)};
+        struct subject it = {&meter, session, ids, &points->points[i], rt_team_size(bench->team)};
         if (config->n_prompt)
             rc = measure(&it, "prefill", config->n_prompt, config->repeats, results, err);
         if (!rc && config->n_decode)
@@ -81,6 +143,7 @@ int bench_points(const struct workbench *bench, const struct point_list *points,
     }
     if (session)
         rt_session_free(session);
+    close_meter(&meter);
     free(ids);
     return rc;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/ladder.h"
+#include "engine/powers.h"
 
 enum { MAX_THREADS = 256 };
 
@@ -109,23 +110,16 @@ static int load_policies(const struct ert_engine *e, struct pol_file **file, str
     return layers_load_policies(e->sensor_root, e->policy_file, file, err);
 }
 
-/* battery.power as the policies' files declare it, or where none can be read as it usually is: for
- * the energy meter. NULL = no memory. The caller frees it. */
+/* What the energy meter reads; NULL = no memory. The caller frees it. */
 static struct pol_policy *battery_sensor(const struct ert_engine *e)
 {
-    static const char bare[] = "edgert: 1\n";
     struct pol_file *file = NULL;
-    struct pol_policy *sensor = malloc(sizeof *sensor);
-    if (sensor && load_policies(e, &file, NULL) &&
-        pol_file_parse(&file, "the usual sensors", bare, sizeof bare - 1, NULL))
+    if (load_policies(e, &file, NULL))
         file = NULL;
-    int rc = sensor && file ? pol_compile_sensor(file, "battery.power", sensor, NULL) : -1;
+    struct pol_policy *sensor = powers_battery_sensor(file);
     if (file)
         pol_file_free(file);
-    if (!rc)
-        return sensor;
-    free(sensor);
-    return NULL;
+    return sensor;
 }
 
 /* At a fixed point nothing is decided, but the battery is read. Where it cannot be, its energy is
@@ -133,10 +127,7 @@ static struct pol_policy *battery_sensor(const struct ert_engine *e)
 static void start_watching(struct ert_engine *e)
 {
     struct pol_policy *sensor = battery_sensor(e);
-    const struct gov_config config = {
-        .policy = sensor, .battery = sensor, .sources = {.root = e->sensor_root}};
-    if (sensor && gov_start(&e->governor, &config, NULL))
-        e->governor = NULL;
+    e->governor = powers_watch_battery(sensor, e->sensor_root);
     free(sensor);
 }
 
@@ -204,6 +195,8 @@ static int read_policy(struct ert_engine *e, struct rungs **rungs, struct ert_er
     if (!policy)
         return ert_fail(err, ERT_E_NOMEM, "out of memory for a policy");
     int rc = compile_policy(e, policy, err);
+    if (!rc)
+        powers_apply(policy, e->model->pack->model.name, rt_team_size(e->team));
     if (!rc)
         return rungs_of_policy(rungs, policy, e->model->pack, rt_team_size(e->team), err);
     free(policy);

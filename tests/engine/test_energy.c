@@ -2,6 +2,7 @@
 #include <math.h>
 #include <sys/stat.h>
 
+#include "engine/powers.h"
 #include "tests/engine/stage.h"
 
 #define RAPL    "sys/class/powercap/intel-rapl:0/"
@@ -164,12 +165,65 @@ static void shares_and_sums(void **state)
     (void)state;
 }
 
+static const char ladder[] =
+    "edgert: 1\n"
+    "ladders: {l: [w8a8, w4a16, {point: w4a16, threads: 1}, {point: w4a16, tokens-per-second: 8},\n"
+    "  {point: w4a16, tokens-per-second: 30}, {point: w8a8, threads: 9, power: 3W}]}\n"
+    "policies: {p: {ladder: l}}\n";
+
+static const char saved[] =
+    "{\"machine\": \"M\", \"model\": \"tiny\", \"results\": ["
+    "{\"point\": \"w8a8\", \"test\": \"decode\", \"threads\": 4, \"tok_s\": 10, \"power_w\": 9.5},"
+    "{\"point\": \"w8a8\", \"test\": \"prefill\", \"threads\": 4, \"tok_s\": 90, \"power_w\": 11},"
+    "{\"point\": \"w4a16\", \"test\": \"decode\", \"threads\": 4, \"tok_s\": 20, \"power_w\": 7},"
+    "{\"point\": \"w4a16\", \"test\": \"prefill\", \"threads\": 4, \"tok_s\": 99, \"power_w\": "
+    "null}]}";
+
+static void expect_powers(const struct pol_policy *policy, const double *decode_w,
+                          const double *prefill_w)
+{
+    for (size_t i = 0; i < 6; i++) {
+        assert_true(policy->states[i].power_w == decode_w[i]);
+        assert_true(policy->states[i].prefill_power_w == prefill_w[i]);
+    }
+}
+
+/* As measured with all 4 threads; one thread was not, nor was a pace of 8, which is slower than the
+ * 20 tokens per second that were. What the ladder says stays. */
+static void measured_powers_become_the_states(void **state)
+{
+    struct pol_policy *policy = malloc(sizeof *policy);
+    struct pol_file *file;
+    struct ert_error err;
+    const char *path = stage_path("policy.yaml");
+    assert_non_null(policy);
+    assert_int_equal(pol_file_parse(&file, "test", ladder, sizeof ladder - 1, &err), 0);
+    assert_int_equal(pol_compile(file, "p", NULL, 0, policy, &err), 0);
+    pol_file_free(file);
+    const double none[6] = {0}, own[6] = {[5] = 3};
+    powers_apply_file(policy, "/nonexistent", "tiny", 4);
+    expect_powers(policy, own, none);
+    stage_write(path, "no JSON");
+    powers_apply_file(policy, path, "tiny", 4);
+    stage_write(path, saved);
+    powers_apply_file(policy, path, "another", 4);
+    powers_apply_file(policy, path, "tiny", 2);
+    expect_powers(policy, own, none);
+    powers_apply_file(policy, path, "tiny", 4);
+    expect_powers(policy, (const double[]){9.5, 7, 0, 0, 7, 3},
+                  (const double[]){11, 0, 0, 0, 0, 11});
+    unlink(path);
+    free(policy);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_takes_what_the_counter_counted),
         cmocka_unit_test(what_is_unknown_is_told),
         cmocka_unit_test(shares_and_sums),
+        cmocka_unit_test(measured_powers_become_the_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
