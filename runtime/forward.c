@@ -53,7 +53,7 @@ static void quantize(const struct rt_forward *f, struct rt_signal *s, uint32_t c
         f->kernels->quantize_a16(x, n, &s->acts, group);
     else if (f->step.variant->act_bits == 8)
         f->kernels->quantize_a8(x, n, &s->acts, group);
-    if (f->step.variant->act_bits == 8 && first == 0)
+    if (f->step.variant->act_bits == 8 && first == 0 && n > 0)
         f->kernels->quantize_a16(x, 1, &s->outlier, col);
 }
 
