@@ -79,18 +79,19 @@ static int print_text(json_t *all)
 {
     size_t i;
     json_t *row, *total = json_object_get(all, "switch_all");
-    printf("%s, %.1f GB/s\n\n%-16s %-8s %6s %8s %10s %8s %10s %10s\n",
+    printf("%s, %.1f GB/s\n\n%-16s %-8s %6s %6s %8s %10s %8s %10s %10s\n",
            json_string_value(json_object_get(all, "machine")), number(all, "bandwidth_gb_s"),
-           "point", "test", "n", "threads", "tok/s", "sd", "power", "a token");
+           "point", "test", "n", "depth", "threads", "tok/s", "sd", "power", "a token");
     json_array_foreach(json_object_get(all, "results"), i, row)
     {
         char power[32], each[32];
         print_known(power, row, "power_w", "W");
         print_known(each, row, "j_per_token", "J");
-        printf("%-16s %-8s %6.0f %8.0f %10.2f %8.2f %10s %10s\n",
+        printf("%-16s %-8s %6.0f %6.0f %8.0f %10.2f %8.2f %10s %10s\n",
                json_string_value(json_object_get(row, "point")),
                json_string_value(json_object_get(row, "test")), number(row, "n"),
-               number(row, "threads"), number(row, "tok_s"), number(row, "sd"), power, each);
+               number(row, "depth"), number(row, "threads"), number(row, "tok_s"),
+               number(row, "sd"), power, each);
     }
     if (json_object_size(total))
         print_swaps(total);
@@ -162,6 +163,8 @@ int command_bench(int argc, char **argv)
         {"prompt", 'p', "N", "tokens to prefill (512; 0 = none)", OPTION_COUNT, &b.config.n_prompt,
          0, 1e6},
         {"tokens", 'n', "N", "tokens to decode (128; 0 = none)", OPTION_COUNT, &b.config.n_decode,
+         0, 1e6},
+        {"depth", 'd', "N", "tokens in the cache before those (0)", OPTION_COUNT, &b.config.depth,
          0, 1e6},
         {"repeats", 'r', "N", "times each is measured (3)", OPTION_COUNT, &b.config.repeats, 1,
          1000},

@@ -6,7 +6,9 @@
 #include "cli/workbench.h"
 
 struct bench_config {
-    uint32_t n_prompt, n_decode, repeats, n_swaps;
+    uint32_t n_prompt, n_decode; /* tokens; 0 = not measured */
+    uint32_t depth;              /* tokens in the cache before them */
+    uint32_t repeats, n_swaps;
 };
 
 /* Mean and sample standard deviation of n values. */

@@ -19,12 +19,25 @@ struct bench_rate bench_rate_of(const double *values, size_t n)
     return rate;
 }
 
-/* Feeds n tokens from an empty cache, all at once or one by one; tokens per second. */
-static int time_tokens(struct rt_session *s, const int32_t *ids, uint32_t n, bool decode,
-                       double *tok_s, struct ert_error *err)
+struct bench_meter;
+
+struct subject {
+    const struct bench_meter *meter;
+    struct rt_session *session;
+    const int32_t *ids;
+    const struct rt_point *point;
+    uint32_t depth; /* tokens in the cache before the first that counts */
+    unsigned threads;
+};
+
+/* Feeds n tokens at the depth, all at once or one by one; tokens per second. */
+static int time_tokens(const struct subject *it, uint32_t n, bool decode, double *tok_s,
+                       struct ert_error *err)
 {
+    struct rt_session *s = it->session;
+    const int32_t *ids = it->ids + it->depth;
     int rc = 0;
-    rt_session_rewind(s, 0);
+    rt_session_rewind(s, it->depth);
     uint64_t begin = ert_now_ns();
     if (!decode)
         rc = rt_session_feed(s, ids, n, NULL, NULL, NULL, err);
@@ -83,14 +96,6 @@ static void put_power(json_t *row, const struct gov_energy *spent, double tokens
     }
 }
 
-struct subject {
-    const struct bench_meter *meter;
-    struct rt_session *session;
-    const int32_t *ids;
-    const struct rt_point *point;
-    unsigned threads;
-};
-
 static int measure(const struct subject *it, const char *test, uint32_t n, uint32_t repeats,
                    json_t *results, struct ert_error *err)
 {
@@ -99,11 +104,11 @@ static int measure(const struct subject *it, const char *test, uint32_t n, uint3
     if (!rates)
         return ert_fail(err, ERT_E_NOMEM, "out of memory");
     rt_session_set_point(it->session, it->point);
-    int rc = time_tokens(it->session, it->ids, n < 8 ? n : 8, decode, &warm, err);
+    int rc = time_tokens(it, n < 8 ? n : 8, decode, &warm, err);
     gov_meter_begin(it->meter->meter);
     struct gov_energy spent = {0};
     for (uint32_t i = 0; !rc && i < repeats; i++) {
-        rc = time_tokens(it->session, it->ids, n, decode, &rates[i], err);
+        rc = time_tokens(it, n, decode, &rates[i], err);
         take_energy(it->meter, &spent);
     }
     struct bench_rate rate = bench_rate_of(rates, repeats);
@@ -112,8 +117,8 @@ static int measure(const struct subject *it, const char *test, uint32_t n, uint3
         return rc;
     json_t *row =
         json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:n, s:n, s:n}", "point", it->point->name,
-                  "test", test, "n", (int)n, "depth", 0, "threads", (int)it->threads, "tok_s",
-                  rate.tok_s, "sd", rate.sd, "power_w", "j_per_token", "energy_source");
+                  "test", test, "n", (int)n, "depth", (int)it->depth, "threads", (int)it->threads,
+                  "tok_s", rate.tok_s, "sd", rate.sd, "power_w", "j_per_token", "energy_source");
     put_power(row, &spent, (double)n * repeats);
     json_array_append_new(results, row);
     return 0;
@@ -123,19 +128,23 @@ int bench_points(const struct workbench *bench, const struct point_list *points,
                  const struct bench_config *config, json_t *results, struct ert_error *err)
 {
     uint32_t most = config->n_prompt > config->n_decode ? config->n_prompt : config->n_decode;
-    struct rt_session_config sizes = {.n_ctx = most};
+    uint32_t n_ids = config->depth + most;
+    struct rt_session_config sizes = {.n_ctx = n_ids};
     struct rt_session *session = NULL;
     struct bench_meter meter;
-    int32_t *ids = calloc(most, sizeof *ids);
+    int32_t *ids = calloc(n_ids, sizeof *ids);
     if (!ids)
         return ert_fail(err, ERT_E_NOMEM, "out of memory");
     int rc = open_meter(&meter, err);
     if (!rc)
         rc = rt_session_create(&session, bench->pack, bench->team, &sizes, err);
-    for (uint32_t i = 0; !rc && i < most; i++)
+    for (uint32_t i = 0; !rc && i < n_ids; i++)
         ids[i] = (int32_t)(i * 2654435761u % bench->pack->model.n_vocab);
+    if (!rc && config->depth)
+        rc = rt_session_feed(session, ids, config->depth, NULL, NULL, NULL, err);
     for (size_t i = 0; !rc && i < points->n; i++) {
-        struct subject it = {&meter, session, ids, &points->points[i], rt_team_size(bench->team)};
+        struct subject it = {
+            &meter, session, ids, &points->points[i], config->depth, rt_team_size(bench->team)};
         if (config->n_prompt)
             rc = measure(&it, "prefill", config->n_prompt, config->repeats, results, err);
         if (!rc && config->n_decode)

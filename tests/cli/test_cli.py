@@ -269,6 +269,15 @@ def test_bench_json_is_as_documented():
             assert 0 < swaps[f"least_{token}_{quantile}"] <= swaps[f"{token}_{quantile}"]
 
 
+def test_bench_fills_the_cache_to_a_depth():
+    got = run("bench", stage.pack(), "-p", 16, "-n", 8, "-r", 1, "--point", "w4a16", "--depth", 40, "--json")
+    assert got.returncode == 0, got
+    results = json.loads(got.stdout)["results"]
+    assert [(r["test"], r["n"], r["depth"]) for r in results] == [("prefill", 16, 40), ("decode", 8, 40)]
+    got = run("bench", stage.pack(), "-p", 16, "-r", 1, "--depth", 999999)
+    assert got.returncode == 1 and "context" in got.stderr, got
+
+
 def test_bench_saves_what_it_prints_for_this_machine():
     data = stage.folder / "saved"
     got = run("bench", stage.pack(), "-p", 8, "-n", 4, "-r", 1, "--point", "w4a16", "--save", "--json",
