@@ -17,6 +17,7 @@ enum {
     MEMORY_COLS = 4, /* beyond, what is read from memory no longer counts */
     N_VALUES = 2048,
     HEAD_DIM = 64,
+    QUERIES = 3, /* heads that share keys and values */
 };
 
 /* What the kernels read and write, large enough for all of them. */
@@ -86,6 +87,36 @@ static void pass_dot(rt_dot_fn *dot, struct arena *a, size_t bytes, uint32_t n_c
     }
 }
 
+static void softmax_part(const struct rt_kernels *k, float *x)
+{
+    float max;
+    for (uint32_t i = 0; i < N_VALUES; i += RT_CACHE_BLOCK)
+        k->softmax_part(x + i, RT_CACHE_BLOCK, &max);
+}
+
+/* QUERIES queries and N_VALUES positions, a block at a time. */
+static struct rt_cached block_of_cache(const struct arena *a, uint32_t position, size_t element)
+{
+    return (struct rt_cached){a->weights + position * element * HEAD_DIM, HEAD_DIM, HEAD_DIM,
+                              RT_CACHE_BLOCK};
+}
+
+static void pass_score(rt_score_fn *score, size_t element, struct arena *a)
+{
+    for (uint32_t i = 0; i < N_VALUES; i += RT_CACHE_BLOCK) {
+        const struct rt_cached keys = block_of_cache(a, i, element);
+        score(&keys, a->x, QUERIES, a->out);
+    }
+}
+
+static void pass_mix(rt_mix_fn *mix, size_t element, struct arena *a)
+{
+    for (uint32_t i = 0; i < N_VALUES; i += RT_CACHE_BLOCK) {
+        const struct rt_cached values = block_of_cache(a, i, element);
+        mix(&values, a->x, QUERIES, a->out, HEAD_DIM);
+    }
+}
+
 #define PASS(op, call)                                                                             \
     static void pass_##op(const struct rt_kernels *k, struct arena *a, size_t bytes,               \
                           uint32_t n_cols)                                                         \
@@ -110,10 +141,11 @@ PASS(quantize_a8, k->quantize_a8(a->x, N_VALUES / 32, &a->acts, 0))
 PASS(rmsnorm, k->rmsnorm(a->x, a->x, N_VALUES, N_VALUES, 1e-5F, a->out))
 PASS(swiglu, k->swiglu(a->out, a->x, N_VALUES))
 PASS(softmax, k->softmax(a->out, N_VALUES))
-PASS(score_f16, k->score_f16(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, 0.125F, a->out))
-PASS(score_f32, k->score_f32(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, 0.125F, a->out))
-PASS(mix_f16, k->mix_f16(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, a->out))
-PASS(mix_f32, k->mix_f32(a->x, a->weights, HEAD_DIM, N_VALUES, HEAD_DIM, a->out))
+PASS(softmax_part, softmax_part(k, a->out))
+PASS(score_f16, pass_score(k->score_f16, sizeof(uint16_t), a))
+PASS(score_f32, pass_score(k->score_f32, sizeof(float), a))
+PASS(mix_f16, pass_mix(k->mix_f16, sizeof(uint16_t), a))
+PASS(mix_f32, pass_mix(k->mix_f32, sizeof(float), a))
 PASS(to_f16, k->to_f16(a->x, N_VALUES, (uint16_t *)(void *)a->out))
 PASS(rotate, k->rotate(a->x, a->out, N_VALUES, a->pairs))
 

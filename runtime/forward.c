@@ -9,6 +9,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/attention.h"
+
 /* A worker's place in a step. */
 struct place {
     unsigned worker;
@@ -42,10 +44,8 @@ static void meet(struct rt_forward *f, struct place at)
 
 /* ---- activations --------------------------------------------------------------------------- */
 
-/* Quantizes groups [first, first + n) of one column as the variant asks; f32 reads floats as they
- * are. */
-static void quantize(const struct rt_forward *f, struct rt_signal *s, uint32_t col, uint32_t first,
-                     uint32_t n)
+void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_t col,
+                        uint32_t first, uint32_t n)
 {
     const float *x = s->f32 + (size_t)col * s->width + first * PACK_GROUP;
     size_t group = (size_t)col * s->acts.groups + first;
@@ -65,7 +65,7 @@ static void normalize(const struct rt_forward *f, struct rt_stream *s, const flo
     uint32_t width = m->n_embd_pad;
     f->kernels->rmsnorm(s->x + (size_t)col * width, norm, width, m->n_embd, m->rms_eps,
                         s->normed.f32 + (size_t)col * width);
-    quantize(f, &s->normed, col, 0, width / PACK_GROUP);
+    rt_quantize_groups(f, &s->normed, col, 0, width / PACK_GROUP);
 }
 
 /* Rows of a product. */
@@ -104,17 +104,6 @@ static void product(const struct rt_forward *f, const struct rt_matrix *m,
 
 /* ---- embedding ----------------------------------------------------------------------------- */
 
-/* Which of the sequences a column belongs to, and its token's position there. */
-static uint32_t sequence_of(const struct rt_forward *f, uint32_t col)
-{
-    return f->step.side_by_side ? col : 0;
-}
-
-static uint32_t position_of(const struct rt_forward *f, uint32_t col)
-{
-    return f->step.position + (f->step.side_by_side ? 0 : col);
-}
-
 /* x = the token's row, zero in the padding (whose stored weights may be anything); turn = cosine
  * and sine of its position times every frequency. In double, so that position 100,000 is as exact
  * as position 1. */
@@ -127,7 +116,7 @@ static void embed(const struct rt_forward *f, struct rt_stream *s, uint32_t col)
     memset(x + m->n_embd, 0, (m->n_embd_pad - m->n_embd) * sizeof *x);
     float *turn = s->turn + (size_t)col * half * 2;
     for (uint32_t i = 0; i < half; i++) {
-        double angle = position_of(f, col) * f->frequency[i];
+        double angle = rt_position_of(&f->step, col) * f->frequency[i];
         turn[2 * i] = (float)cos(angle);
         turn[2 * i + 1] = (float)sin(angle);
     }
@@ -135,35 +124,9 @@ static void embed(const struct rt_forward *f, struct rt_stream *s, uint32_t col)
 
 /* ---- attention ----------------------------------------------------------------------------- */
 
-static size_t cache_index(const struct rt_forward *f, uint32_t sequence, uint32_t layer,
-                          uint32_t group, uint32_t position)
-{
-    const struct rt_model *m = &f->pack->model;
-    size_t head = ((size_t)sequence * m->n_layers + layer) * m->n_kv_heads + group;
-    size_t row = head * f->cache.n_ctx + position;
-    return row * m->head_pad * f->cache.element;
-}
-
 static const float *turn_of(const struct rt_forward *f, struct place at, uint32_t col)
 {
     return at.stream->turn + (size_t)col * f->pack->model.head_dim;
-}
-
-static void add(float *x, const float *bias, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        x[i] += bias[i];
-}
-
-/* RMS norm of one head over its own dimensions, where the model has one (Qwen3; arXiv 2302.05442).
- * norm holds each KV head's weights in its stored order. */
-static void normalize_head(const struct rt_forward *f, const float *norm, uint32_t group,
-                           float *head)
-{
-    const struct rt_model *m = &f->pack->model;
-    if (norm)
-        f->kernels->rmsnorm(head, norm + (size_t)group * m->head_pad, m->head_pad, m->head_dim,
-                            m->rms_eps, head);
 }
 
 /* One part of a stage's units: which of [first, end) lie in [from, from + n), counted from there.
@@ -187,22 +150,6 @@ static uint32_t cache_unit(const struct rt_forward *f, const struct rt_layer *l)
     return l->k_norm ? f->pack->model.head_pad : PACK_GROUP;
 }
 
-/* Caches rows r.first .. r.first + r.n - 1 of K or V, dimensions of one head or of several. */
-static void store(const struct rt_forward *f, uint32_t layer, uint8_t *cache, const float *values,
-                  struct rows r, uint32_t col)
-{
-    uint32_t width = f->pack->model.head_pad;
-    for (uint32_t i = r.first; i < r.first + r.n; i += PACK_GROUP) {
-        uint8_t *to = cache +
-                      cache_index(f, sequence_of(f, col), layer, i / width, position_of(f, col)) +
-                      (size_t)(i % width) * f->cache.element;
-        if (f->cache.element == sizeof(float))
-            memcpy(to, values + i, PACK_GROUP * sizeof(float));
-        else
-            f->kernels->to_f16(values + i, PACK_GROUP, (uint16_t *)(void *)to);
-    }
-}
-
 /* Rows of K, finished (bias, norm, rotation) and cached. Keys and values are always cached at full
  * rank: whatever tier a later token has, it finds what it needs. */
 static void make_keys(struct rt_forward *f, uint32_t layer, struct rows r, struct place at)
@@ -215,11 +162,13 @@ static void make_keys(struct rt_forward *f, uint32_t layer, struct rows r, struc
         float *keys = f->k + (size_t)col * kv;
         for (uint32_t i = r.first; i < r.first + r.n; i += unit) {
             if (l->k_bias)
-                add(keys + i, l->k_bias + i, unit);
-            normalize_head(f, l->k_norm, i / m->head_pad, keys + i);
+                rt_add_bias(keys + i, l->k_bias + i, unit);
+            if (l->k_norm) /* over the head's own dimensions (Qwen3; arXiv 2302.05442) */
+                f->kernels->rmsnorm(keys + i, l->k_norm + i, m->head_pad, m->head_dim, m->rms_eps,
+                                    keys + i);
             f->kernels->rotate(turn_of(f, at, col), keys + i, unit, l->pairs + i / 2);
         }
-        store(f, layer, f->cache.keys, keys, r, col);
+        rt_cache_keys(f, layer, col, keys, r.first, r.n);
     }
 }
 
@@ -232,8 +181,8 @@ static void make_values(struct rt_forward *f, uint32_t layer, struct rows r, str
     for (uint32_t col = 0; col < n; col++) {
         float *values = f->v + (size_t)col * kv;
         if (l->v_bias)
-            add(values + r.first, l->v_bias + r.first, r.n);
-        store(f, layer, f->cache.values, values, r, col);
+            rt_add_bias(values + r.first, l->v_bias + r.first, r.n);
+        rt_cache_values(f, layer, col, values, r.first, r.n);
     }
 }
 
@@ -256,63 +205,11 @@ static void project(struct rt_forward *f, uint32_t layer, uint32_t first, uint32
                 m->n_embd_pad, f->q, m->n_heads * m->head_pad);
 }
 
-/* Where a block of 32 dims of one head lies in "by block across heads". */
-static size_t block_at(uint32_t n_heads, uint32_t head, uint32_t block)
-{
-    return ((size_t)block * n_heads + head) * PACK_GROUP;
-}
-
-/* One head's query, finished (bias, norm, rotation), into own[qk]. */
-static void take_query(const struct rt_forward *f, const struct rt_layer *l, uint32_t qk,
-                       uint32_t head, const float *q, const float *turn, float *own)
-{
-    const struct rt_model *m = &f->pack->model;
-    uint32_t group = head / (m->n_heads / m->n_kv_heads);
-    for (uint32_t b = 0; b < qk / PACK_GROUP; b++) {
-        size_t at = block_at(m->n_heads, head, b);
-        memcpy(own + b * PACK_GROUP, q + at, PACK_GROUP * sizeof *own);
-        if (l->q_bias)
-            add(own + b * PACK_GROUP, l->q_bias + at, PACK_GROUP);
-    }
-    normalize_head(f, l->q_norm, group, own);
-    f->kernels->rotate(turn, own, qk, l->pairs + group * m->head_pad / 2);
-}
-
-/* One head of one column: mixed = softmax(q K^T / sqrt(head_dim)) V over positions 0 .. own. The
- * head's output blocks are whole groups, so they are quantized here as well. */
-static void attend(struct rt_forward *f, uint32_t layer, uint32_t head, uint32_t col,
+/* Units: as attention.h cuts them. */
+static void attend(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
                    struct place at)
 {
-    const struct rt_model *m = &f->pack->model;
-    const struct rt_dims *d = &f->step.tier->dims[layer];
-    bool f16 = f->cache.element == sizeof(uint16_t);
-    uint32_t group = head / (m->n_heads / m->n_kv_heads), n = position_of(f, col) + 1;
-    size_t keys = cache_index(f, sequence_of(f, col), layer, group, 0);
-    float *own = f->head + (size_t)at.worker * m->head_pad;
-    float *scores = f->scores + (size_t)at.worker * f->cache.n_ctx;
-
-    take_query(f, &f->pack->layers[layer], d->qk, head,
-               f->q + (size_t)col * m->n_heads * m->head_pad, turn_of(f, at, col), own);
-    (f16 ? f->kernels->score_f16 : f->kernels->score_f32)(
-        own, f->cache.keys + keys, m->head_pad, n, d->qk, 1 / sqrtf((float)m->head_dim), scores);
-    f->kernels->softmax(scores, n);
-    (f16 ? f->kernels->mix_f16 : f->kernels->mix_f32)(scores, f->cache.values + keys, m->head_pad,
-                                                      n, d->vo, own);
-    float *mixed = f->mixed.f32 + (size_t)col * f->mixed.width;
-    for (uint32_t b = 0; b < d->vo / PACK_GROUP; b++) {
-        memcpy(mixed + block_at(m->n_heads, head, b), own + b * PACK_GROUP,
-               PACK_GROUP * sizeof *own);
-        quantize(f, &f->mixed, col, b * m->n_heads + head, 1);
-    }
-}
-
-/* Units: heads of all columns, column by column. */
-static void attend_heads(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
-                         struct place at)
-{
-    uint32_t heads = f->pack->model.n_heads;
-    for (uint32_t unit = first; unit < end; unit++)
-        attend(f, layer, unit % heads, unit / heads, at);
+    rt_attend(f, layer, first, end, at.worker, at.stream->turn);
 }
 
 /* out = O mixed; units: tiles of rows. */
@@ -333,7 +230,7 @@ static void attention(struct rt_forward *f, uint32_t i, struct place at)
     uint32_t kv = m->n_kv_heads * m->head_pad / cache_unit(f, &f->pack->layers[i]);
     uint32_t q = m->n_heads * f->step.tier->dims[i].qk / PACK_GROUP;
     stage(f, project, i, 2 * kv + q, at);
-    stage(f, attend_heads, i, m->n_heads * f->step.n_cols, at);
+    stage(f, attend, i, rt_attention_units(f), at);
     stage(f, project_out, i, m->n_embd_pad / PACK_TILE, at);
 }
 
@@ -361,8 +258,8 @@ static void gate(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t 
         size_t from = (size_t)col * f->gated.width + g.first * PACK_GROUP;
         if (g.n)
             f->kernels->swiglu(f->gated.f32 + from, f->up + from, g.n * PACK_GROUP);
-        quantize(f, &f->gated, col, g.first, g.n);
-        quantize(f, &f->comp, col, c.first, c.n);
+        rt_quantize_groups(f, &f->gated, col, g.first, g.n);
+        rt_quantize_groups(f, &f->comp, col, c.first, c.n);
     }
 }
 

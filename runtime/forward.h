@@ -5,6 +5,8 @@
 #ifndef RT_FORWARD_H
 #define RT_FORWARD_H
 
+#include <stdatomic.h>
+
 #include "runtime/pack.h"
 #include "runtime/point.h"
 #include "runtime/team.h"
@@ -29,12 +31,22 @@ struct rt_stream {
     struct rt_signal normed; /* [C][E] */
 };
 
-/* Keys and values of every token at full rank: [sequence][layer][kv head][position][P], f16 or f32.
- */
+/* Keys and values of every token at full rank, f16 or f32. Keys are cached so that a vector has one
+ * dimension of several positions: scores are sums over dimensions, none over lanes. */
 struct rt_kv_cache {
-    uint8_t *keys, *values;
+    uint8_t *keys;   /* [sequence][layer][kv head][positions / 16][P][16] */
+    uint8_t *values; /* [sequence][layer][kv head][positions][P] */
     uint32_t n_sequences, n_ctx;
-    size_t element; /* bytes: 2 or 4 */
+    uint32_t positions; /* n_ctx rounded up to whole tiles */
+    size_t element;     /* bytes: 2 or 4 */
+};
+
+/* What queries made of single blocks of positions, until all of theirs are done (attention.h). */
+struct rt_parts {
+    uint32_t blocks;        /* B: most blocks of a sequence */
+    float *max, *sum;       /* [slots][RT_FEW_COLS][H / G][B] */
+    float *out;             /* [slots][RT_FEW_COLS][H / G][B][P] */
+    _Atomic uint32_t *done; /* [RT_FEW_COLS][G] blocks */
 };
 
 /* What one step computes; set before the workers start, read by all of them. */
@@ -48,6 +60,12 @@ struct rt_step {
     uint32_t n_logits;  /* of the last so many columns */
     float *logits_out;  /* [n_logits][n_vocab] or NULL */
 };
+
+/* Position of a column's token in its sequence. */
+static inline uint32_t rt_position_of(const struct rt_step *step, uint32_t col)
+{
+    return step->position + (step->side_by_side ? 0 : col);
+}
 
 struct rt_forward {
     const struct rt_pack *pack;
@@ -68,8 +86,9 @@ struct rt_forward {
     struct rt_signal mixed;  /* [C][H P] in O's column order */
     struct rt_signal gated;  /* [C][F] */
     struct rt_signal comp;   /* [C][largest rank] */
-    float *scores;           /* [workers][n_ctx] */
-    float *head;             /* [workers][P] one head's query, then its output */
+    float *queries;          /* [workers][RT_FEW_COLS][H / G][P] finished */
+    float *scores;           /* [workers][RT_FEW_COLS][H / G][RT_CACHE_BLOCK] */
+    struct rt_parts parts;   /* slots: KV heads of few columns, workers of many */
     float *logits;           /* [RT_HEAD_COLS][n_vocab_pad] */
 
     void *memory; /* all of the above */
@@ -83,5 +102,16 @@ void rt_forward_release(struct rt_forward *f);
 
 /* Runs f->step on `workers` of the team: the tokens' keys and values are in the cache then. */
 void rt_forward_run(struct rt_forward *f, unsigned workers);
+
+static inline void rt_add_bias(float *x, const float *bias, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        x[i] += bias[i];
+}
+
+/* Quantizes groups [first, first + n) of one column as the step's variant asks; f32 reads floats as
+ * they are. */
+void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_t col,
+                        uint32_t first, uint32_t n);
 
 #endif

@@ -62,6 +62,17 @@ static uint32_t largest_rank(const struct rt_pack *pack)
     return largest;
 }
 
+static void cut_parts(struct arena *a, struct rt_forward *f, size_t workers)
+{
+    const struct rt_model *m = &f->pack->model;
+    size_t slots = workers > m->n_kv_heads ? workers : m->n_kv_heads;
+    size_t queries = slots * RT_FEW_COLS * (m->n_heads / m->n_kv_heads);
+    f->parts.max = cut(a, queries, f->parts.blocks, sizeof(float));
+    f->parts.sum = cut(a, queries, f->parts.blocks, sizeof(float));
+    f->parts.out = cut(a, queries * m->head_pad, f->parts.blocks, sizeof(float));
+    f->parts.done = cut(a, RT_FEW_COLS, m->n_kv_heads, sizeof *f->parts.done);
+}
+
 static void cut_all(struct rt_forward *f, struct arena *a)
 {
     const struct rt_model *m = &f->pack->model;
@@ -70,7 +81,8 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     uint32_t q_width = m->n_heads * m->head_pad, kv_width = m->n_kv_heads * m->head_pad;
     uint32_t mlp = widest_mlp(f->pack);
     size_t cached = (size_t)m->n_layers * kv_width; /* below 2^31 by META's limits */
-    size_t positions = (size_t)f->cache.n_sequences * f->cache.n_ctx; /* below 2^31 as well */
+    size_t positions = (size_t)f->cache.n_sequences * f->cache.positions; /* below 2^32 as well */
+    size_t queries = workers * RT_FEW_COLS * (m->n_heads / m->n_kv_heads);
 
     f->cache.keys = cut(a, cached, positions, f->cache.element);
     f->cache.values = cut(a, cached, positions, f->cache.element);
@@ -90,9 +102,15 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     cut_signal(a, &f->mixed, f->chunk, q_width);
     cut_signal(a, &f->gated, f->chunk, mlp);
     cut_signal(a, &f->comp, f->chunk, largest_rank(f->pack));
-    f->scores = cut(a, workers, f->cache.n_ctx, sizeof(float));
-    f->head = cut(a, workers, m->head_pad, sizeof(float));
+    f->queries = cut(a, queries, m->head_pad, sizeof(float));
+    f->scores = cut(a, queries, RT_CACHE_BLOCK, sizeof(float));
+    cut_parts(a, f, workers);
     f->logits = cut(a, RT_HEAD_COLS, m->n_vocab_pad, sizeof(float));
+}
+
+static uint32_t round_up(uint32_t n, uint32_t to)
+{
+    return (n + to - 1) / to * to;
 }
 
 int rt_forward_init(struct rt_forward *f, struct ert_error *err)
@@ -100,6 +118,8 @@ int rt_forward_init(struct rt_forward *f, struct ert_error *err)
     const struct rt_pack *pack = f->pack;
     const struct rt_model *m = &pack->model;
     f->cache.element = pack->kind == RT_PACK_F32 ? sizeof(float) : sizeof(uint16_t);
+    f->cache.positions = round_up(f->cache.n_ctx, RT_CACHE_TILE);
+    f->parts.blocks = round_up(f->cache.n_ctx, RT_CACHE_BLOCK) / RT_CACHE_BLOCK;
     struct arena arena = {0};
     cut_all(f, &arena);
     f->bytes = arena.used;
@@ -113,6 +133,8 @@ int rt_forward_init(struct rt_forward *f, struct ert_error *err)
     cut_all(f, &arena);
     for (uint32_t i = 0; i < m->head_dim / 2; i++)
         f->frequency[i] = rt_rope_frequency(m, pack->rope_factors, i);
+    for (uint32_t i = 0; i < RT_FEW_COLS * m->n_kv_heads; i++)
+        atomic_init(&f->parts.done[i], 0);
     memset(f->logits, 0, m->n_vocab_pad * sizeof(float));
     return 0;
 }

@@ -17,6 +17,9 @@
 enum {
     RT_COLS = 64, /* activation columns of one call: many, so that weights are expanded once */
     RT_TILES = 2, /* tiles of one call: several, so that an activation is loaded once for them */
+    RT_CACHE_TILE = 16, /* positions whose keys are cached dimension by dimension */
+    RT_CACHE_BLOCK =
+        128, /* positions that attention takes in at a time, a multiple of RT_CACHE_TILE */
 };
 
 /* What belongs to a group of 32 quantized activations q. */
@@ -43,6 +46,15 @@ struct rt_tiles {
     uint32_t n_groups;    /* consecutive blocks of each tile */
     uint32_t n_tiles;     /* 1 to RT_TILES */
     uint32_t stride;      /* blocks from one tile to the next */
+};
+
+/* Positions of one KV head's cache that queries meet together. */
+struct rt_cached {
+    const void *data; /* f16 or f32. Keys: [n / 16][width][16], whole tiles, the last one's rest may
+                       * be anything; values: [n][width] */
+    uint32_t width;   /* dimensions cached, a multiple of 32 */
+    uint32_t dims;    /* those that count, a multiple of 32 */
+    uint32_t n;       /* positions */
 };
 
 /* w against columns col .. col + n_cols - 1 (1 to RT_COLS) of x from group `group` on.
@@ -72,15 +84,21 @@ typedef void rt_rmsnorm_fn(const float *x, const float *w, uint32_t n, uint32_t 
                            float *out);
 /* g = silu(g) * u over n (multiple of 16) values. Within 8 u relative + 1e-36 |u|. */
 typedef void rt_swiglu_fn(float *g, const float *u, uint32_t n);
-/* scores[i] = scale * dot(q, keys + i * stride) over dims (multiple of 32), i < n. keys: f16 or
- * f32, stride in elements. A position's score does not depend on n or i. Within dims u |scale| sum
- * |q k|. */
-typedef void rt_score_fn(const float *q, const void *keys, uint32_t stride, uint32_t n,
-                         uint32_t dims, float scale, float *scores);
-/* out[dims] = sum_i weights[i] * (values + i * stride), i in order, dims a multiple of 32. values:
- * f16 or f32, stride in elements. Within n u sum |weight value|. */
-typedef void rt_mix_fn(const float *weights, const void *values, uint32_t stride, uint32_t n,
-                       uint32_t dims, float *out);
+/* scores[i][p] = dot(q + i * width, key p) over dims for every query i and position p < n, n at
+ * most RT_CACHE_BLOCK; q is [n_queries][width], scores [n_queries][RT_CACHE_BLOCK], of which
+ * positions up to a whole tile may be overwritten. A score depends on its query and key alone: same
+ * bits for any n and n_queries. Within dims u sum |q k|. */
+typedef void rt_score_fn(const struct rt_cached *keys, const float *q, uint32_t n_queries,
+                         float *scores);
+/* out[i][d] = sum over p < n of weights[i][p] * value p, p in order, for every query i; weights is
+ * [n_queries][RT_CACHE_BLOCK], out [n_queries][stride]. n may be larger than RT_CACHE_BLOCK for one
+ * query. Same bits for any n_queries. Within n u sum |weight value|. */
+typedef void rt_mix_fn(const struct rt_cached *values, const float *weights, uint32_t n_queries,
+                       float *out, uint32_t stride);
+/* In place: exp(x - max) of n values, at least one; returns their sum. Each within 4 u relative +
+ * 1e-36, the sum within 8 u relative of that of the exact exponentials. Several parts merge by
+ * their max and sum (online softmax, arXiv 1805.02867). */
+typedef float rt_softmax_part_fn(float *x, uint32_t n, float *max);
 /* In place: exp(x - max) / sum over n values. Within 8 u relative + 1e-36. */
 typedef void rt_softmax_fn(float *x, uint32_t n);
 /* n floats (multiple of 32) to f16, round to nearest even. Same bits, but for the payload of a NaN.

@@ -231,59 +231,86 @@ void rt_rotate_scalar(const float *turn, float *head, uint32_t dims, const uint1
 
 /* ---- attention ----------------------------------------------------------------------------- */
 
+/* In place: exp(x - max); returns their sum. */
+static double exponentials(float *x, uint32_t n, float *max)
+{
+    double sum = 0;
+    *max = -INFINITY;
+    for (uint32_t i = 0; i < n; i++)
+        *max = x[i] > *max ? x[i] : *max;
+    for (uint32_t i = 0; i < n; i++)
+        sum += x[i] = expf(x[i] - *max);
+    return sum;
+}
+
+float rt_softmax_part_scalar(float *x, uint32_t n, float *max)
+{
+    return (float)exponentials(x, n, max);
+}
+
 void rt_softmax_scalar(float *x, uint32_t n)
 {
-    float max = -INFINITY;
-    for (uint32_t i = 0; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += x[i] = expf(x[i] - max);
-    float inverse = (float)(1 / sum);
+    float max, inverse = (float)(1 / exponentials(x, n, &max));
     for (uint32_t i = 0; i < n; i++)
         x[i] *= inverse;
 }
 
-void rt_score_f16_scalar(const float *q, const void *keys, uint32_t stride, uint32_t n,
-                         uint32_t dims, float scale, float *scores)
+typedef float element_fn(const void *p, size_t i);
+
+static float element_f16(const void *p, size_t i)
 {
-    const uint16_t *key = keys;
-    for (uint32_t i = 0; i < n; i++, key += stride) {
-        float dot = 0;
-        for (uint32_t d = 0; d < dims; d++)
-            dot += q[d] * ert_f16_to_f32(key[d]);
-        scores[i] = dot * scale;
+    return ert_f16_to_f32(((const uint16_t *)p)[i]);
+}
+
+static float element_f32(const void *p, size_t i)
+{
+    return ((const float *)p)[i];
+}
+
+static void score(element_fn *element, const struct rt_cached *keys, const float *q,
+                  uint32_t n_queries, float *scores)
+{
+    for (uint32_t i = 0; i < n_queries; i++, q += keys->width, scores += RT_CACHE_BLOCK)
+        for (size_t p = 0; p < keys->n; p++) {
+            size_t tile = p / RT_CACHE_TILE * keys->width;
+            scores[p] = 0;
+            for (size_t d = 0; d < keys->dims; d++)
+                scores[p] +=
+                    q[d] * element(keys->data, (tile + d) * RT_CACHE_TILE + p % RT_CACHE_TILE);
+        }
+}
+
+void rt_score_f16_scalar(const struct rt_cached *keys, const float *q, uint32_t n_queries,
+                         float *scores)
+{
+    score(element_f16, keys, q, n_queries, scores);
+}
+
+void rt_score_f32_scalar(const struct rt_cached *keys, const float *q, uint32_t n_queries,
+                         float *scores)
+{
+    score(element_f32, keys, q, n_queries, scores);
+}
+
+static void mix(element_fn *element, const struct rt_cached *values, const float *weights,
+                uint32_t n_queries, float *out, uint32_t stride)
+{
+    for (uint32_t i = 0; i < n_queries; i++, weights += RT_CACHE_BLOCK, out += stride) {
+        memset(out, 0, values->dims * sizeof *out);
+        for (size_t p = 0; p < values->n; p++)
+            for (size_t d = 0; d < values->dims; d++)
+                out[d] += weights[p] * element(values->data, p * values->width + d);
     }
 }
 
-void rt_score_f32_scalar(const float *q, const void *keys, uint32_t stride, uint32_t n,
-                         uint32_t dims, float scale, float *scores)
+void rt_mix_f16_scalar(const struct rt_cached *values, const float *weights, uint32_t n_queries,
+                       float *out, uint32_t stride)
 {
-    const float *key = keys;
-    for (uint32_t i = 0; i < n; i++, key += stride) {
-        float dot = 0;
-        for (uint32_t d = 0; d < dims; d++)
-            dot += q[d] * key[d];
-        scores[i] = dot * scale;
-    }
+    mix(element_f16, values, weights, n_queries, out, stride);
 }
 
-void rt_mix_f16_scalar(const float *weights, const void *values, uint32_t stride, uint32_t n,
-                       uint32_t dims, float *out)
+void rt_mix_f32_scalar(const struct rt_cached *values, const float *weights, uint32_t n_queries,
+                       float *out, uint32_t stride)
 {
-    const uint16_t *value = values;
-    memset(out, 0, dims * sizeof *out);
-    for (uint32_t i = 0; i < n; i++, value += stride)
-        for (uint32_t d = 0; d < dims; d++)
-            out[d] += weights[i] * ert_f16_to_f32(value[d]);
-}
-
-void rt_mix_f32_scalar(const float *weights, const void *values, uint32_t stride, uint32_t n,
-                       uint32_t dims, float *out)
-{
-    const float *value = values;
-    memset(out, 0, dims * sizeof *out);
-    for (uint32_t i = 0; i < n; i++, value += stride)
-        for (uint32_t d = 0; d < dims; d++)
-            out[d] += weights[i] * value[d];
+    mix(element_f32, values, weights, n_queries, out, stride);
 }

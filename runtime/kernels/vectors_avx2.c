@@ -96,19 +96,18 @@ void rt_to_f16_avx2(const float *x, uint32_t n, uint16_t *out)
                          _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
 }
 
-/* A pair's cosine and sine, loaded as one double: gathers are slower, in microcode on many CPUs. */
-static __m128d two_turns(const float *turn, const uint16_t *pairs)
+/* Cosines and sines of two pairs: gathers are slower, in microcode on many CPUs. */
+static __m128 two_turns(const float *turn, const uint16_t *pairs)
 {
-    const double *t = (const double *)(const void *)turn;
-    return _mm_loadh_pd(_mm_load_sd(t + pairs[0]), t + pairs[1]);
+    const __m64 *t = (const __m64 *)(const void *)turn;
+    return _mm_loadh_pi(_mm_loadl_pi(_mm_setzero_ps(), t + pairs[0]), t + pairs[1]);
 }
 
 /* Four pairs at a time. */
 void rt_rotate_avx2(const float *turn, float *head, uint32_t dims, const uint16_t *pairs)
 {
     for (uint32_t d = 0; d < dims; d += LANES, pairs += LANES / 2) {
-        __m256 t =
-            _mm256_castpd_ps(_mm256_set_m128d(two_turns(turn, pairs + 2), two_turns(turn, pairs)));
+        __m256 t = _mm256_set_m128(two_turns(turn, pairs + 2), two_turns(turn, pairs));
         __m256 x = _mm256_loadu_ps(head + d);
         __m256 a = _mm256_mul_ps(x, _mm256_moveldup_ps(t));
         __m256 b =
@@ -211,20 +210,32 @@ static void store_scores(float *x, uint32_t n, __m256 v)
         _mm256_maskstore_ps(x, first_lanes(n), v);
 }
 
-void rt_softmax_avx2(float *x, uint32_t n)
+/* In place: exp(x - max); returns their sum. */
+static double exponentials(float *x, uint32_t n, float *max)
 {
     __m256 largest = _mm256_set1_ps(-INFINITY);
     for (uint32_t i = 0; i < n; i += LANES)
         largest = _mm256_max_ps(largest, load_scores(x + i, n - i));
-    __m256 max = _mm256_set1_ps(max_of_lanes(largest));
+    *max = max_of_lanes(largest);
     __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
     for (uint32_t i = 0; i < n; i += LANES) {
-        __m256 e = exponential(_mm256_sub_ps(load_scores(x + i, n - i), max));
+        __m256 e = exponential(_mm256_sub_ps(load_scores(x + i, n - i), _mm256_set1_ps(*max)));
         low = _mm256_add_pd(low, low_half(e));
         high = _mm256_add_pd(high, high_half(e));
         store_scores(x + i, n - i, e);
     }
-    __m256 inverse = _mm256_set1_ps((float)(1 / sum_of_doubles(_mm256_add_pd(low, high))));
+    return sum_of_doubles(_mm256_add_pd(low, high));
+}
+
+float rt_softmax_part_avx2(float *x, uint32_t n, float *max)
+{
+    return (float)exponentials(x, n, max);
+}
+
+void rt_softmax_avx2(float *x, uint32_t n)
+{
+    float max, inverse = (float)(1 / exponentials(x, n, &max));
     for (uint32_t i = 0; i < n; i += LANES)
-        store_scores(x + i, n - i, _mm256_mul_ps(load_scores(x + i, n - i), inverse));
+        store_scores(x + i, n - i,
+                     _mm256_mul_ps(load_scores(x + i, n - i), _mm256_set1_ps(inverse)));
 }

@@ -76,21 +76,37 @@ static __m512 load_scores(const float *x, uint32_t n)
     return _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), first_lanes(n), x);
 }
 
-void rt_softmax_avx512vnni(float *x, uint32_t n)
+/* In place: exp(x - max); returns their sum. Lanes are summed over a few vectors only, so that
+ * little is lost to rounding. */
+static double exponentials(float *x, uint32_t n, float *max)
 {
+    enum { STRETCH = 8 * LANES };
     __m512 largest = _mm512_set1_ps(-INFINITY);
+    double total = 0;
     for (uint32_t i = 0; i < n; i += LANES)
         largest = _mm512_max_ps(largest, load_scores(x + i, n - i));
-    __m512 max = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
-    __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
-    for (uint32_t i = 0; i < n; i += LANES) {
-        __m512 e = exponential(_mm512_sub_ps(load_scores(x + i, n - i), max));
-        low = _mm512_add_pd(low, low_half(e));
-        high = _mm512_add_pd(high, high_half(e));
-        _mm512_mask_storeu_ps(x + i, first_lanes(n - i), e);
+    *max = _mm512_reduce_max_ps(largest);
+    for (uint32_t from = 0; from < n; from += STRETCH) {
+        __m512 sum = _mm512_setzero_ps();
+        for (uint32_t i = from; i < n && i < from + STRETCH; i += LANES) {
+            __m512 e = exponential(_mm512_sub_ps(load_scores(x + i, n - i), _mm512_set1_ps(*max)));
+            sum = _mm512_add_ps(sum, e);
+            _mm512_mask_storeu_ps(x + i, first_lanes(n - i), e);
+        }
+        total += (double)_mm512_reduce_add_ps(sum);
     }
-    __m512 inverse = _mm512_set1_ps((float)(1 / _mm512_reduce_add_pd(_mm512_add_pd(low, high))));
+    return total;
+}
+
+float rt_softmax_part_avx512vnni(float *x, uint32_t n, float *max)
+{
+    return (float)exponentials(x, n, max);
+}
+
+void rt_softmax_avx512vnni(float *x, uint32_t n)
+{
+    float max, inverse = (float)(1 / exponentials(x, n, &max));
     for (uint32_t i = 0; i < n; i += LANES)
         _mm512_mask_storeu_ps(x + i, first_lanes(n - i),
-                              _mm512_mul_ps(load_scores(x + i, n - i), inverse));
+                              _mm512_mul_ps(load_scores(x + i, n - i), _mm512_set1_ps(inverse)));
 }

@@ -658,110 +658,202 @@ static void check_rotate(const struct rt_kernels *k, const struct rt_kernels *sc
 
 /* ---- attention ----------------------------------------------------------------------------- */
 
-/* A cache of n positions: exact f16 values, as f16 and as f32. */
+/* |e - exp(x - max)| and the sum, for n values of a size; the largest may be anywhere. */
+static void check_softmax_part_case(const struct rt_kernels *k, const struct rt_kernels *scalar,
+                                    uint32_t n, float size)
+{
+    uint64_t seed = n;
+    float *x = new_floats(n), *out = new_floats(n), *expected = new_floats(n), max, scalar_max;
+    double largest = -INFINITY, exact = 0;
+    random_floats(&seed, x, n, size);
+    memcpy(out, x, n * sizeof *x);
+    memcpy(expected, x, n * sizeof *x);
+    float sum = k->softmax_part(out, n, &max);
+    float scalar_sum = scalar->softmax_part(expected, n, &scalar_max);
+    for (uint32_t i = 0; i < n; i++)
+        largest = fmax(largest, x[i]);
+    assert_true(max == (float)largest);
+    assert_true(scalar_max == (float)largest);
+    for (uint32_t i = 0; i < n; i++) {
+        double y = exp((double)(x[i] - (float)largest));
+        exact += y;
+        assert_within(out[i], expected[i], 4 * u * y + 1e-36);
+        assert_within(out[i], y, 4 * u * y + 1e-36);
+    }
+    assert_within(sum, scalar_sum, 8 * u * exact);
+    assert_within(sum, exact, 8 * u * exact);
+    free_floats(x);
+    free_floats(out);
+    free_floats(expected);
+}
+
+static void check_softmax_part(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    for (uint32_t n = 1; n <= RT_CACHE_BLOCK; n++)
+        check_softmax_part_case(k, scalar, n, 10);
+    check_softmax_part_case(k, scalar, 2048, 1);
+    check_softmax_part_case(k, scalar, 2047, 1e4F);
+    check_softmax_part_case(k, scalar, 1000, 0);
+}
+
+/* n positions of MAX_DIMS values: floats [n][MAX_DIMS], and the same as a cache has them. */
 struct cache {
+    float *values;
     uint16_t *f16;
     float *f32;
-    uint32_t stride, n;
 };
 
-static struct cache new_cache(uint64_t *seed, uint32_t n, uint32_t stride, float size)
+/* Where the cache has what; keys are cached by tiles of 16 positions. */
+static size_t cached_at(bool keys, uint32_t position, uint32_t dim)
 {
-    size_t values = (size_t)n * stride;
-    struct cache cache = {malloc((values + 1) * sizeof *cache.f16), new_floats(values), stride, n};
+    return keys ? (size_t)(position / 16) * 16 * MAX_DIMS + (size_t)dim * 16 + position % 16
+                : (size_t)position * MAX_DIMS + dim;
+}
+
+/* Exact f16 values. What lies in the last tile beyond n is not a number. */
+static struct cache new_cache(uint64_t *seed, bool keys, uint32_t n, float size)
+{
+    size_t room = (size_t)(keys ? (n + 15) / 16 * 16 : n) * MAX_DIMS;
+    struct cache cache = {new_floats((size_t)n * MAX_DIMS), malloc((room + 1) * sizeof *cache.f16),
+                          new_floats(room)};
     assert_non_null(cache.f16);
-    for (size_t i = 0; i < values; i++) {
-        cache.f16[i] = ert_f32_to_f16(random_float(seed) * (i % 7 ? size : 1e-6F));
-        cache.f32[i] = ert_f16_to_f32(cache.f16[i]);
+    for (size_t i = 0; i < room; i++) {
+        cache.f16[1 + i] = 0x7e00;
+        cache.f32[i] = NAN;
     }
+    for (uint32_t p = 0; p < n; p++)
+        for (uint32_t d = 0; d < MAX_DIMS; d++) {
+            size_t at = cached_at(keys, p, d);
+            cache.f16[1 + at] = ert_f32_to_f16(random_float(seed) * (at % 7 ? size : 1e-6F));
+            cache.f32[at] = ert_f16_to_f32(cache.f16[1 + at]);
+            cache.values[(size_t)p * MAX_DIMS + d] = cache.f32[at];
+        }
     return cache;
 }
 
 static void free_cache(struct cache *cache)
 {
+    free_floats(cache->values);
     free(cache->f16);
     free_floats(cache->f32);
 }
 
-/* Against double, against scalar, and alone (n = 1) with the same bits. */
-static void check_score(rt_score_fn *fn, rt_score_fn *scalar, bool f16, uint32_t dims, uint32_t n)
+static struct rt_cached positions(const struct cache *cache, bool f16, uint32_t dims, uint32_t n)
 {
-    uint64_t seed = dims + n;
-    struct cache keys = new_cache(&seed, n, MAX_DIMS, 2);
-    const void *data = f16 ? (const void *)keys.f16 : keys.f32;
-    float *q = new_floats(dims), *out = new_floats(n), *expected = new_floats(n);
-    random_floats(&seed, q, dims, 5);
-    fn(q, data, keys.stride, n, dims, 0.125F, out);
-    scalar(q, data, keys.stride, n, dims, 0.125F, expected);
-    for (uint32_t i = 0; i < n; i++) {
-        const float *key = keys.f32 + (size_t)i * keys.stride;
-        double dot = 0, size = 0;
-        for (uint32_t d = 0; d < dims; d++) {
-            dot += (double)q[d] * key[d];
-            size += fabs((double)q[d] * key[d]);
+    return (struct rt_cached){f16 ? (const void *)(cache->f16 + 1) : cache->f32, MAX_DIMS, dims, n};
+}
+
+struct attention_case {
+    bool f16;
+    uint32_t dims, n, n_queries;
+};
+
+/* Against double, against scalar, and each query alone with fewer positions, with the same bits. */
+static void check_score(rt_score_fn *fn, rt_score_fn *scalar, struct attention_case t)
+{
+    uint64_t seed = t.dims + 1000 * t.n + t.n_queries;
+    struct cache cache = new_cache(&seed, true, t.n, 2);
+    struct rt_cached keys = positions(&cache, t.f16, t.dims, t.n);
+    size_t room = (size_t)(t.n_queries - 1) * RT_CACHE_BLOCK + (t.n + 15) / 16 * 16;
+    float *q = new_floats((size_t)t.n_queries * MAX_DIMS), *out = new_floats(room);
+    float *expected = new_floats(room), *alone = new_floats((t.n + 15) / 16 * 16);
+    random_floats(&seed, q, (size_t)t.n_queries * MAX_DIMS, 5);
+    fn(&keys, q, t.n_queries, out);
+    scalar(&keys, q, t.n_queries, expected);
+    for (uint32_t i = 0; i < t.n_queries; i++) {
+        const float *query = q + (size_t)i * MAX_DIMS;
+        const float *row = out + (size_t)i * RT_CACHE_BLOCK;
+        for (uint32_t p = 0; p < t.n; p++) {
+            double dot = 0, size = 0;
+            for (uint32_t d = 0; d < t.dims; d++) {
+                double term = (double)query[d] * cache.values[(size_t)p * MAX_DIMS + d];
+                dot += term;
+                size += fabs(term);
+            }
+            assert_within(row[p], expected[(size_t)i * RT_CACHE_BLOCK + p], t.dims * u * size);
+            assert_within(row[p], dot, t.dims * u * size);
         }
-        assert_within(out[i], expected[i], dims * u * 0.125 * size);
-        assert_within(out[i], 0.125 * dot, dims * u * 0.125 * size);
-        float alone;
-        fn(q, f16 ? (const void *)(keys.f16 + (size_t)i * keys.stride) : key, keys.stride, 1, dims,
-           0.125F, &alone);
-        assert_same_bits(&alone, &out[i], sizeof alone);
+        keys.n = 1 + (t.n + i) / 2 % t.n;
+        fn(&keys, query, 1, alone);
+        assert_same_bits(alone, row, keys.n * sizeof *alone);
     }
-    free_cache(&keys);
+    free_cache(&cache);
     free_floats(q);
     free_floats(out);
     free_floats(expected);
+    free_floats(alone);
 }
 
-static void check_mix(rt_mix_fn *fn, rt_mix_fn *scalar, bool f16, uint32_t dims, uint32_t n)
+static void check_mix(rt_mix_fn *fn, rt_mix_fn *scalar, struct attention_case t)
 {
-    uint64_t seed = dims + n;
-    struct cache values = new_cache(&seed, n, MAX_DIMS, 3);
-    const void *data = f16 ? (const void *)values.f16 : values.f32;
-    float *weights = new_floats(n), *out = new_floats(dims), *expected = new_floats(dims);
-    random_floats(&seed, weights, n, 1);
-    random_floats(&seed, out, dims, 1); /* is overwritten, not added to */
-    fn(weights, data, values.stride, n, dims, out);
-    scalar(weights, data, values.stride, n, dims, expected);
-    for (uint32_t d = 0; d < dims; d++) {
-        double sum = 0, size = 0;
-        for (uint32_t i = 0; i < n; i++) {
-            double term = (double)weights[i] * values.f32[(size_t)i * values.stride + d];
-            sum += term;
-            size += fabs(term);
+    uint64_t seed = t.dims + 1000 * t.n + t.n_queries;
+    uint32_t stride = MAX_DIMS + t.n_queries % 3;
+    struct cache cache = new_cache(&seed, false, t.n, 3);
+    struct rt_cached values = positions(&cache, t.f16, t.dims, t.n);
+    size_t n_weights = (size_t)(t.n_queries - 1) * RT_CACHE_BLOCK + t.n;
+    size_t n_out = (size_t)(t.n_queries - 1) * stride + t.dims;
+    float *weights = new_floats(n_weights), *alone = new_floats(t.dims);
+    float *out = new_floats(n_out), *expected = new_floats(n_out);
+    random_floats(&seed, weights, n_weights, 1);
+    random_floats(&seed, out, n_out, 1); /* is overwritten, not added to */
+    fn(&values, weights, t.n_queries, out, stride);
+    scalar(&values, weights, t.n_queries, expected, stride);
+    for (uint32_t i = 0; i < t.n_queries; i++) {
+        const float *w = weights + (size_t)i * RT_CACHE_BLOCK, *row = out + (size_t)i * stride;
+        for (uint32_t d = 0; d < t.dims; d++) {
+            double sum = 0, size = 0;
+            for (uint32_t p = 0; p < t.n; p++) {
+                double term = (double)w[p] * cache.values[(size_t)p * MAX_DIMS + d];
+                sum += term;
+                size += fabs(term);
+            }
+            assert_within(row[d], expected[(size_t)i * stride + d], t.n * u * size);
+            assert_within(row[d], sum, t.n * u * size);
         }
-        assert_within(out[d], expected[d], n * u * size);
-        assert_within(out[d], sum, n * u * size);
+        fn(&values, w, 1, alone, t.dims);
+        assert_same_bits(alone, row, t.dims * sizeof *alone);
     }
-    free_cache(&values);
+    free_cache(&cache);
     free_floats(weights);
     free_floats(out);
     free_floats(expected);
+    free_floats(alone);
 }
 
-#define FOR_EACH_CACHE_SHAPE(call)                                                                 \
-    for (uint32_t dims = 32; dims <= MAX_DIMS; dims += 32)                                         \
-        for (uint32_t n = 0; n < 40; n += 1 + n / 3)                                               \
-    call
+/* Numbers of positions around tiles and strips of them, numbers of queries around those of a step.
+ */
+#define FOR_EACH_ATTENTION_CASE(is_f16, call)                                                      \
+    do {                                                                                           \
+        static const uint32_t counts[] = {1, 2, 15, 16, 17, 33, 63, 64, 65, 100, 127, 128};        \
+        static const uint32_t queries[] = {1, 2, 3, 4, 5, 6, 7, 9, 13, 24};                        \
+        for (uint32_t dims = 32; dims <= MAX_DIMS; dims += 32)                                     \
+            for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)                          \
+                for (size_t i = c % 3; i < sizeof queries / sizeof queries[0]; i += 3) {           \
+                    struct attention_case t = {is_f16, dims, counts[c], queries[i]};               \
+                    call;                                                                          \
+                }                                                                                  \
+    } while (0)
 
 static void check_score_f16(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    FOR_EACH_CACHE_SHAPE(check_score(k->score_f16, scalar->score_f16, true, dims, n));
+    FOR_EACH_ATTENTION_CASE(true, check_score(k->score_f16, scalar->score_f16, t));
 }
 
 static void check_score_f32(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    FOR_EACH_CACHE_SHAPE(check_score(k->score_f32, scalar->score_f32, false, dims, n));
+    FOR_EACH_ATTENTION_CASE(false, check_score(k->score_f32, scalar->score_f32, t));
 }
 
 static void check_mix_f16(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    FOR_EACH_CACHE_SHAPE(check_mix(k->mix_f16, scalar->mix_f16, true, dims, n));
+    FOR_EACH_ATTENTION_CASE(true, check_mix(k->mix_f16, scalar->mix_f16, t));
 }
 
 static void check_mix_f32(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    FOR_EACH_CACHE_SHAPE(check_mix(k->mix_f32, scalar->mix_f32, false, dims, n));
+    FOR_EACH_ATTENTION_CASE(false, check_mix(k->mix_f32, scalar->mix_f32, t));
+    struct attention_case long_one = {false, 64, 1000, 1};
+    check_mix(k->mix_f32, scalar->mix_f32, long_one);
 }
 
 /* ---- the table ----------------------------------------------------------------------------- */
