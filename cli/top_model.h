@@ -22,12 +22,12 @@ struct top_screen {
 
 struct top;
 
-/* name: what the page and errors call the journal; must outlive *top, which top_free frees. */
-int top_create(struct top **top, const char *name, struct ert_error *err);
+/* name: what the page and errors call the journal; must outlive *out, which top_free frees. */
+int top_create(struct top **out, const char *name, struct ert_error *err);
 void top_free(struct top *top); /* NULL is fine */
 /* The journal's next line, n bytes. A start line begins a new journal or, after a full file was put
  * aside, goes on with it. Errors: as of sim_journal_take, and ERT_E_FORMAT for what is no JSON. */
-int top_take(struct top *top, const char *line, size_t n, struct ert_error *err);
+int top_take(struct top *top, const char *text, size_t n, struct ert_error *err);
 /* The page, from its top; returns how many of rows[screen->rows] were filled. */
 size_t top_page(const struct top *top, const struct top_screen *screen, struct top_row *rows);
 

@@ -11,7 +11,9 @@ const char *top_terminal_objection(void)
         return "standard input and output are no terminal; edgert top --once prints one page";
     if (setupterm(NULL, STDOUT_FILENO, &found) != OK)
         return "the terminal that TERM names is not known; edgert top --once prints one page";
-    if (!cursor_address)
+    bool moves = cursor_address != NULL;
+    del_curterm(cur_term);
+    if (!moves)
         return "the terminal that TERM names cannot move its cursor; edgert top --once prints one "
                "page";
     return NULL;

@@ -148,7 +148,7 @@ void gov_get_battery(struct gov_governor *g, struct gov_battery *battery);
 struct gov_meter;
 
 /* root: prefix of /sys, NULL = no counters (a replay stands for all of a machine's sensors). */
-int gov_meter_create(struct gov_meter **m, const char *root, struct ert_error *err);
+int gov_meter_create(struct gov_meter **out, const char *root, struct ert_error *err);
 void gov_meter_free(struct gov_meter *m); /* NULL is fine */
 /* What was spent until now counts for nobody. */
 void gov_meter_begin(struct gov_meter *m);

@@ -52,18 +52,18 @@ void sim_result_release(struct sim_result *result);
 /* A journal that is still being written, line after line. */
 struct sim_journal;
 
-/* name is what errors call it; it must outlive *j, which sim_journal_free frees. */
-int sim_journal_follow(struct sim_journal **j, const char *name, struct ert_error *err);
+/* name is what errors call it; it must outlive *out, which sim_journal_free frees. */
+int sim_journal_follow(struct sim_journal **out, const char *name, struct ert_error *err);
 /* Takes one line, parsed. Errors as of sim_replay_journal, after which nothing more can be taken.
  */
-int sim_journal_take(struct sim_journal *j, const json_t *line, struct ert_error *err);
-void sim_journal_free(struct sim_journal *j); /* NULL is fine */
+int sim_journal_take(struct sim_journal *r, const json_t *line, struct ert_error *err);
+void sim_journal_free(struct sim_journal *r); /* NULL is fine */
 /* Where the policy stands: its policy, its memory, and the last decision (NULL before the first).
  * Valid until the next line. */
 const struct pol_policy *
-sim_journal_policy(const struct sim_journal *j); /* NULL before its start */
-const struct pol_state *sim_journal_state(const struct sim_journal *j);
-const struct pol_decision *sim_journal_decision(const struct sim_journal *j);
+sim_journal_policy(const struct sim_journal *r); /* NULL before its start */
+const struct pol_state *sim_journal_state(const struct sim_journal *r);
+const struct pol_decision *sim_journal_decision(const struct sim_journal *r);
 
 /* The text summary (also the golden format): stable, a diff a person can read. Caller frees. */
 int sim_summary_text(const struct sim_result *result, char **text, struct ert_error *err);

@@ -258,6 +258,7 @@ def test_bench_json_is_as_documented():
     for r in all["results"]:
         object_with(r, point=str, n=int, depth=int, threads=int, tok_s=float, sd=float)
         assert r["tok_s"] > 0 and r["n"] == (16 if r["test"] == "prefill" else 8)
+        assert len({r[key] is None for key in ("power_w", "j_per_token", "energy_source")}) == 1, r
     assert len(all["results"]) == 2 * 8  # two variants at four tiers
     for s in all["switch"]:
         object_with(s, p50_us=float, p99_us=float, **{"from": str, "to": str})
@@ -285,6 +286,29 @@ def test_bench_saves_what_it_prints_for_this_machine():
     assert got.returncode == 0, got
     files = list((data / "edgert/devices").glob("*.json"))
     assert len(files) == 1 and json.loads(files[0].read_text()) == json.loads(got.stdout)
+
+
+def test_saved_powers_are_the_models_energy():
+    """What bench saved for this machine, with a power that was measured elsewhere."""
+    data, policy, trace = (stage.folder / n for n in ("powers", "point.yaml", "no-battery.csv"))
+    environment = {"XDG_DATA_HOME": str(data), "PATH": "/usr/bin:/bin"}
+    assert run("bench", stage.pack(), "-p", 8, "-n", 4, "-r", 1, "--point", "w4a16", "--save", env=environment).returncode == 0
+    saved = next((data / "edgert/devices").glob("*.json"))
+    figures = json.loads(saved.read_text())
+    for r in figures["results"]:
+        r["power_w"] = 6.5 if r["test"] == "decode" else 9
+    saved.write_text(json.dumps(figures))
+    policy.write_text("edgert: 1\nladders: {l: [w4a16]}\npolicies: {one: {ladder: l, trips: ["
+                      "{name: hot, sensor: temp.cpu, above: 90C, states: 0}]}}\n")
+    trace.write_text("time_s,temp.cpu_C\n0,50\n9,50\n")
+    got = run("run", "-m", stage.pack(), "--policy-file", policy, "-p", "one", "--sensors", f"replay:{trace}", "-n", 50,
+              "--raw", "--json", "abc", env=environment)
+    assert got.returncode == 0, got
+    energy = stage.lines(got.stdout)[-1]["energy"]
+    model = energy["sources"]["model"]
+    assert energy["unknown_share"] == 0 and energy["sources"].keys() == {"model"}, energy
+    prefill_s = energy["prefill_joules"] / 9
+    assert close(model["joules"] - energy["prefill_joules"], 6.5 * (model["seconds"] - prefill_s)), energy
 
 
 def test_sensors_that_are_missing_are_told_and_the_run_goes_on():
