@@ -35,7 +35,10 @@ uses_sim      := policies device base
 uses_engine   := governor runtime policies device base
 uses_cli      := engine variants sim governor policies device runtime base
 
-sources = $(wildcard $(1)/*.c $(1)/*/*.c)
+# What the compiler's target cannot run is left out: kernels of another architecture.
+X86_KERNELS := %_avx2.c %_avx512vnni.c
+FOREIGN := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),,$(X86_KERNELS))
+sources = $(filter-out $(FOREIGN),$(wildcard $(1)/*.c $(1)/*/*.c))
 objects = $(patsubst %.c,$(BUILD)/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib$(1).a
 # The library runs packs; the rooms that make and simulate are the command's.
