@@ -111,10 +111,13 @@ def product(w, x, rows, cols, bits, act_bits):
         acc_m = acc_m + w.u_m[:rows, g].astype(f32) * t[:, skip + g, None]
     d_row = w.d_row[:rows] * f32(0.0625) if full else w.d_row[:rows]
     y = d_row * acc_d - w.m_row[:rows] * acc_m
-    return y + outlier_product(w.outlier, q, scale, total, t, rows) if w.outlier else y
+    return y + outlier_product(w.outlier, x, rows) if w.outlier else y
 
 
-def outlier_product(outlier, q, scale, total, t, rows):
+def outlier_product(outlier, x, rows):
+    """Group 0, whose activations have 16 bits in every variant."""
+    q, scale, total = quantize(x[:, :GROUP], 16)
+    t = scale * total.astype(f32)
     d, m, h, l = (part[:rows] for part in outlier)
     byte = 16 * h.astype(np.int32) + l
     dot = integer_dots(byte[:, None], q[:, :1])[0] - 8 * total[:, :1]
