@@ -193,16 +193,28 @@ def test_the_same_pack_whatever_the_threads():
     assert len(hashes) == 1
 
 
+def nearly_linear(rng, shape, kind):
+    """Weights of a model whose MLPs are almost linear, so that a map of low rank can stand in for channels: the same
+    large value in the first place of every token opens all gates."""
+    data, kind = tiny_gguf.raw_weights(rng, shape, kind)
+    if shape == (270, 64) or shape == (512, 64):
+        w = data.view("<f2").reshape(shape).copy()
+        w[:, 0] = 3 if shape[0] == 270 else 0.5
+        return w, kind
+    return data, kind
+
+
 def test_a_compensator_comes_nearer_to_the_source():
-    """Measured through eval on the self-written kind of text a random model has: a uniform one. At the same widths:
-    truncated attention, of which there is none to truncate, leaves them to the name of the tier alone."""
+    """At the same widths: truncated attention, of which there is none to truncate, leaves them to the name of the
+    tier alone."""
     m = tiny_gguf.model(n_embd=64, n_ff=512, tied=True)
-    path, _ = source("comp.gguf", m)
+    path = folder / "comp.gguf"
+    tiny_gguf.write(path, m, np.random.default_rng(1), lambda name: "F16", make=nearly_linear)
     kld = {}
     for rank in (0, 32):
         meta = built(path, "comp.edgert", f"comp={rank}", "tiers=100,60", "truncate").meta
         kld[rank] = next(c["kld"] for c in meta["catalog"] if c["point"] == "w8a8-r60")
-    assert kld[32] < 0.95 * kld[0], kld
+    assert kld[32] < 0.5 * kld[0], kld
 
 
 def test_catalog_and_source_are_recorded():
