@@ -85,11 +85,12 @@ def scalar_weight(t, row, column, bits):
     return d * h - m
 
 
-def scalar_product(t, x, bits, most):
+def scalar_product(t, x, bits, act_max):
     """One row of W x after the other, each float operation rounded as "Arithmetic" says."""
     scale, q = [], []
     for g in range(len(x) // 32):
         part = x[32 * g:32 * g + 32]
+        most = 32767 if g < t.outlier_groups else act_max
         amax = max(abs(v) for v in part)
         scale.append(f32(amax) / f32(most))
         up = f32(most) / f32(amax) if amax else f32(0)
