@@ -182,44 +182,45 @@ INLINE void operand_of_group(struct operand *b, const struct rt_acts *x, size_t 
     }
 }
 
-INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, uint32_t n_groups,
-                        const struct rt_acts *x, size_t group, unsigned act_bytes, uint32_t n_cols,
-                        float *acc, size_t acc_stride)
+/* l is read where w8. */
+INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, bool w8,
+                        uint32_t n_groups, const struct rt_acts *x, size_t group,
+                        unsigned act_bytes, uint32_t n_cols, float *acc, size_t acc_stride)
 {
     for (uint32_t g = 0; g < n_groups; g++, group++, h += PACK_H_BLOCK) {
         struct operand b;
         operand_of_group(&b, x, group, act_bytes, n_cols);
         prefetch(h, PACK_H_BLOCK);
-        if (l)
+        if (w8)
             prefetch(l, PACK_L_BLOCK);
 #pragma GCC unroll 2
         for (unsigned first = 0; first < TILE; first += LANES) {
             __m256i dot[STEP];
-            half(h + 2 * TILE + 4 * first, l ? l + 4 * first : NULL, b.q, n_cols, dot);
-            if (l)
+            half(h + 2 * TILE + 4 * first, w8 ? l + 4 * first : NULL, b.q, n_cols, dot);
+            if (w8)
                 add_minus_8_sum(dot, x, group, n_cols);
             accumulate(h + first, dot, &b, n_cols, acc + first, acc_stride);
         }
-        if (l)
+        if (w8)
             l += PACK_L_BLOCK;
     }
 }
 
 /* STEP columns at a time, one specialisation per number of columns. */
-INLINE void dot_tile(half_fn *half, const uint8_t *h, const uint8_t *l, uint32_t n_groups,
+INLINE void dot_tile(half_fn *half, const uint8_t *h, const uint8_t *l, bool w8, uint32_t n_groups,
                      const struct rt_acts *x, size_t group, unsigned act_bytes, uint32_t n_cols,
                      float *acc, size_t acc_stride)
 {
     for (; n_cols >= STEP; n_cols -= STEP, group += (size_t)STEP * x->groups) {
-        dot_columns(half, h, l, n_groups, x, group, act_bytes, STEP, acc, acc_stride);
+        dot_columns(half, h, l, w8, n_groups, x, group, act_bytes, STEP, acc, acc_stride);
         acc += STEP * acc_stride;
     }
     if (n_cols == 1)
-        dot_columns(half, h, l, n_groups, x, group, act_bytes, 1, acc, acc_stride);
+        dot_columns(half, h, l, w8, n_groups, x, group, act_bytes, 1, acc, acc_stride);
     else if (n_cols == 2)
-        dot_columns(half, h, l, n_groups, x, group, act_bytes, 2, acc, acc_stride);
+        dot_columns(half, h, l, w8, n_groups, x, group, act_bytes, 2, acc, acc_stride);
     else if (n_cols == 3)
-        dot_columns(half, h, l, n_groups, x, group, act_bytes, 3, acc, acc_stride);
+        dot_columns(half, h, l, w8, n_groups, x, group, act_bytes, 3, acc, acc_stride);
 }
 
 INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const struct rt_acts *x,
@@ -227,7 +228,7 @@ INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const st
 {
     for (size_t tile = 0; tile < w->n_tiles; tile++)
         dot_tile(half, w->h + tile * w->stride * PACK_H_BLOCK,
-                 w8 ? w->l + tile * w->stride * PACK_L_BLOCK : NULL, w->n_groups, x, group,
+                 w8 ? w->l + tile * w->stride * PACK_L_BLOCK : NULL, w8, w->n_groups, x, group,
                  act_bytes, n_cols, acc + tile * 2 * TILE, (size_t)w->n_tiles * 2 * TILE);
 }
 
