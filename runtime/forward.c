@@ -51,9 +51,10 @@ void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_
     size_t group = (size_t)col * s->acts.groups + first;
     if (f->step.variant->act_bits == 16)
         f->kernels->quantize_a16(x, n, &s->acts, group);
-    else if (f->step.variant->act_bits == 8)
-        f->kernels->quantize_a8(x, n, &s->acts, group);
-    if (f->step.variant->act_bits == 8 && first == 0 && n > 0)
+    if (f->step.variant->act_bits != 8)
+        return;
+    f->kernels->quantize_a8(x, n, &s->acts, group);
+    if (first == 0 && n > 0) /* whoever makes group 0, and nobody else */
         f->kernels->quantize_a16(x, 1, &s->outlier, col);
 }
 

@@ -1,11 +1,10 @@
 /* The energy meter and the battery's gauge on files made up here, at times made up here. Expected
  * values are worked out by hand. */
-#include "tests/test.h"
+#include "tests/tree.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "governor/energy.h"
 
@@ -22,25 +21,7 @@ struct fixture {
     struct gov_energy sum;
 };
 
-static void put(const struct fixture *f, const char *path, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static void put(const struct fixture *f, const char *path, const char *fmt, ...)
-{
-    char full[256];
-    va_list ap;
-    snprintf(full, sizeof full, "%s/%s", f->root, path);
-    for (char *slash = strchr(full + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(full, 0777);
-        *slash = '/';
-    }
-    FILE *file = fopen(full, "w");
-    assert_non_null(file);
-    va_start(ap, fmt);
-    vfprintf(file, fmt, ap);
-    va_end(ap);
-    fclose(file);
-}
+#define put(f, path, ...) tree_put((f)->root, path, __VA_ARGS__)
 
 static void take_away(const struct fixture *f, const char *path)
 {

@@ -1,6 +1,6 @@
 /* The loop against a policy in memory and a fake actuator: what gov_start promises, many threads at
  * once, and that every reported switch is journaled exactly once or counted as lost. */
-#include "tests/test.h"
+#include "tests/tree.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -72,11 +72,7 @@ static void write_text(const char *root, const char *path, const char *text)
     char full[256], fresh[264];
     snprintf(full, sizeof full, "%s/%s", root, path);
     snprintf(fresh, sizeof fresh, "%s.new", full);
-    for (char *slash = strchr(full + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(full, 0777);
-        *slash = '/';
-    }
+    tree_make_folders(full);
     FILE *f = fopen(fresh, "w");
     assert_non_null(f);
     fputs(text, f);

@@ -1,10 +1,9 @@
 /* Sources on files made up here, read at times made up here. Expected values are worked out by hand
  * from the files. */
-#include "tests/test.h"
+#include "tests/tree.h"
 
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "governor/events.h"
@@ -22,25 +21,7 @@ struct fixture {
     struct gov_source source;
 };
 
-static void put(const struct fixture *f, const char *path, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static void put(const struct fixture *f, const char *path, const char *fmt, ...)
-{
-    char full[256];
-    va_list ap;
-    snprintf(full, sizeof full, "%s/%s", f->root, path);
-    for (char *slash = strchr(full + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(full, 0777);
-        *slash = '/';
-    }
-    FILE *file = fopen(full, "w");
-    assert_non_null(file);
-    va_start(ap, fmt);
-    vfprintf(file, fmt, ap);
-    va_end(ap);
-    fclose(file);
-}
+#define put(f, path, ...) tree_put((f)->root, path, __VA_ARGS__)
 
 static int make(void **state)
 {
