@@ -18,7 +18,7 @@
 #include "variants/write.h"
 
 /* Another number for another meaning of what lies in a work folder. */
-enum { WORK_VERSION = 2 };
+enum { WORK_VERSION = 3 };
 
 #define PACK_PART "pack.part"
 
@@ -84,44 +84,49 @@ static unsigned thread_count(const struct var_build_options *o)
 
 /* ---- tier widths --------------------------------------------------------------------------- */
 
-#define WIDTHS "widths"
-
 static bool weighs_layers(const struct build *b)
 {
     return b->options->n_tiers != 1 && !b->options->truncate_attention;
 }
 
-static int measure_widths(struct build *b, const struct var_moments_store *moments)
+static int measure_widths(struct build *b, const struct var_moments_store *moments, uint32_t tier)
 {
     struct var_sensitivity s;
-    int rc = var_sensitivity_measure(&s, b->source, b->order, moments, &b->texts, b->team,
-                                     &b->progress[WEIGHING], b->err);
+    double share = 1.0 / (b->order->n_tiers - 1);
+    struct var_part_progress part = {&b->progress[WEIGHING], (tier - 1) * share, share, NULL};
+    const struct ert_progress mine = var_part_progress(&part);
+    int rc = var_sensitivity_measure(&s, b->source, b->order, tier - 1,
+                                     var_depth_of_tier(b->order, &b->source->model, tier), moments,
+                                     &b->texts, b->team, &mine, b->err);
     if (rc)
         return rc;
-    var_allocate_widths(b->order, &b->source->model, &s, b->options->comp_rank);
+    var_allocate_widths(b->order, &b->source->model, tier, &s, b->options->comp_rank);
     var_sensitivity_release(&s);
     return 0;
 }
 
-/* The widths of all tiers, from an earlier build where it left them. */
-static int choose_widths(struct build *b, const struct var_moments_store *moments)
+/* The widths of a tier, from an earlier build where it left them. */
+static int choose_widths(struct build *b, const struct var_moments_store *moments, uint32_t tier)
 {
-    size_t layers = b->order->n_layers * sizeof(struct rt_dims), n = layers * b->order->n_tiers;
+    struct rt_dims *dims = b->order->dims[tier];
+    size_t n = b->order->n_layers * sizeof *dims;
     struct var_work_data d;
-    if (var_work_load(&d, &b->work, WIDTHS)) {
-        for (uint32_t t = 0; t < b->order->n_tiers; t++)
-            memcpy(b->order->dims[t], d.data + t * layers, layers);
+    char name[32];
+    snprintf(name, sizeof name, "widths-%u", tier);
+    if (var_work_load(&d, &b->work, name)) {
+        memcpy(dims, d.data, n);
         var_work_release(&d);
         return 0;
     }
-    uint8_t *all = malloc(n);
-    int rc = all ? measure_widths(b, moments)
-                 : ert_fail(b->err, ERT_E_NOMEM, "%s: no memory", b->options->output);
-    for (uint32_t t = 0; t < b->order->n_tiers && !rc; t++)
-        memcpy(all + t * layers, b->order->dims[t], layers);
-    if (!rc)
-        rc = var_work_save(&b->work, WIDTHS, all, n, b->err);
-    free(all);
+    int rc = measure_widths(b, moments, tier);
+    return rc ? rc : var_work_save(&b->work, name, dims, n, b->err);
+}
+
+static int choose_all_widths(struct build *b, const struct var_moments_store *moments)
+{
+    int rc = 0;
+    for (uint32_t t = 1; t < b->order->n_tiers && !rc; t++)
+        rc = choose_widths(b, moments, t);
     return rc;
 }
 
@@ -131,7 +136,7 @@ static int make_plan(struct build *b, const struct var_moments_store *moments)
 {
     int rc = var_arrange(&b->order, b->source, b->options, moments, b->err);
     if (!rc && moments && weighs_layers(b))
-        rc = choose_widths(b, moments);
+        rc = choose_all_widths(b, moments);
     if (!rc && moments && !b->options->nearest && var_spread_channels(b->order, b->source))
         rc = ert_fail(b->err, ERT_E_NOMEM, "%s: no memory to order its channels", b->source->path);
     if (!rc)
@@ -244,11 +249,12 @@ static void share_progress(struct build *b)
                    ((double)m->head_dim * 2 * (m->n_heads + m->n_kv_heads) + 3.0 * m->n_ff);
     double head = (double)m->n_embd * m->n_vocab, all = layer * m->n_layers + head;
     double tokens = o->calib_tokens ? o->calib_tokens : VAR_CALIB_TOKENS, points = 8;
+    double tiers = o->n_tiers ? o->n_tiers - 1 : 3; /* that are cut */
     const double work[N_STAGES] = {
         [DRAFTING] = o->calib ? 0 : all * 4000,
         [WRITING_TEXT] = o->calib ? 0 : all * tokens * 1.25,
         [WATCHING] = layer * m->n_layers * tokens * 2,
-        [WEIGHING] = weighs_layers(b) ? all * m->n_layers * VAR_CUTS * 600 : 0,
+        [WEIGHING] = weighs_layers(b) ? all * m->n_layers * tiers * 1500 : 0,
         [QUANTIZING] = all * 20000,
         [MEASURING] = o->no_catalog ? 0 : all * points * tokens / 4,
     };

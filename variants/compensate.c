@@ -10,6 +10,8 @@
 
 #define RIDGE 0.01 /* of the mean diagonal */
 
+enum { STANDARD_RANK = PACK_GROUP }; /* less would be padded to it */
+
 /* What one layer loses at one tier: y = W_down[:,S] a_S, S = stored channels first .. end - 1.
  * Averages are over levelled tokens (variants/level.h). Matrices are row-major, n = n_embd. */
 struct removed {
@@ -152,8 +154,8 @@ static int add_compensator(const struct removed *r, const int32_t *residual, dou
                            uint32_t rank, struct var_extras *x)
 {
     size_t n = r->model->n_embd, wide = r->model->n_embd_pad;
-    x->rank = var_compensator_rank(r->model, rank);
     rank = rank < n ? rank : (uint32_t)n;
+    x->rank = pack_pad(rank, PACK_GROUP);
     x->comp_v = calloc(x->rank * wide + 1, sizeof *x->comp_v);
     x->comp_u = calloc(x->rank * wide + 1, sizeof *x->comp_u);
     double *memory = calloc(3 * n * n + 2 * rank * n + n, sizeof *memory);
@@ -181,14 +183,26 @@ static void free_extras(struct var_extras *x)
     *x = (struct var_extras){0};
 }
 
-bool var_drops_channels(const struct var_arrangement *a, uint32_t tier, uint32_t layer)
+uint32_t var_lost_channels(const struct var_arrangement *a, const struct rt_model *m, uint32_t tier,
+                           uint32_t layer)
 {
-    return a->dims[tier][layer].mlp < a->dims[0][layer].mlp;
+    uint32_t width = a->dims[tier][layer].mlp;
+    return width < m->n_ff ? m->n_ff - width : 0;
 }
 
-uint32_t var_compensator_rank(const struct rt_model *m, uint32_t rank)
+/* Its two matrices may weigh an eighth of what three matrices lose: then it pays (docs/quality.md).
+ */
+static bool pays(uint32_t rank, uint32_t lost)
 {
-    return pack_pad(rank < m->n_embd ? rank : m->n_embd, PACK_GROUP);
+    return 8 * 2 * rank <= 3 * lost;
+}
+
+uint32_t var_compensator_rank(const struct rt_model *m, uint32_t comp_rank, uint32_t lost)
+{
+    uint32_t rank = comp_rank ? comp_rank : STANDARD_RANK;
+    if (lost == 0 || (comp_rank == 0 && !pays(rank, lost)))
+        return 0;
+    return rank < m->n_embd ? rank : m->n_embd;
 }
 
 int var_compensate(struct var_extras *x, const struct var_source *src,
@@ -202,7 +216,7 @@ int var_compensate(struct var_extras *x, const struct var_source *src,
                               .channels = a->layers[layer].mlp,
                               .first = a->dims[tier][layer].mlp,
                               .end = a->dims[0][layer].mlp};
-    if (!var_drops_channels(a, tier, layer))
+    if (var_lost_channels(a, m, tier, layer) == 0)
         return 0;
     double *bias = calloc(m->n_embd, sizeof *bias);
     x->mlp_bias = calloc(m->n_embd_pad, sizeof *x->mlp_bias);

@@ -20,9 +20,13 @@ int var_compensate(struct var_extras *x, const struct var_source *src,
                    const struct var_arrangement *a, const struct var_moments *moments,
                    uint32_t tier, uint32_t layer, uint32_t rank, struct ert_error *err);
 
-/* Whether a tier drops channels of a layer, and so has extras there. */
-bool var_drops_channels(const struct var_arrangement *a, uint32_t tier, uint32_t layer);
-/* The stored rank of a compensator of that rank, padded. */
-uint32_t var_compensator_rank(const struct rt_model *m, uint32_t rank);
+/* MLP channels of the source that tier `tier` drops from layer `layer`; where none, there are no
+ * extras. */
+uint32_t var_lost_channels(const struct var_arrangement *a, const struct rt_model *m, uint32_t tier,
+                           uint32_t layer);
+/* The rank of a layer's compensator where so many channels are lost, before padding to 32; 0 is
+ * none. comp_rank as in var_build_options: 0 leaves it to what a compensator takes beside what is
+ * lost. */
+uint32_t var_compensator_rank(const struct rt_model *m, uint32_t comp_rank, uint32_t lost);
 
 #endif

@@ -159,16 +159,29 @@ static void add_layer(struct planner *p, uint32_t l)
     }
 }
 
-/* A bias, and a compensator where one is asked for, of one layer at one tier. */
+static uint32_t rank_of(const struct var_build_options *options, const struct var_arrangement *a,
+                        const struct rt_model *m, uint32_t tier, uint32_t layer)
+{
+    return var_compensator_rank(m, options->comp_rank, var_lost_channels(a, m, tier, layer));
+}
+
+/* A bias, and a compensator where one is asked for or pays, of one layer at one tier. */
 static void add_extras(struct planner *p, uint32_t tier, uint32_t layer)
 {
     const struct rt_model *m = &p->src->model;
-    uint32_t rank = p->options->comp_rank ? var_compensator_rank(m, p->options->comp_rank) : 0;
+    uint32_t rank = pack_pad(rank_of(p->options, p->a, m, tier, layer), PACK_GROUP);
     add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL, m->n_embd_pad, NULL)->record.tier = tier;
     if (rank == 0)
         return;
-    add_matrix(p, PACK_ROLE_COMP_V, layer, NULL, rank, m->n_embd_pad, 0)->record.tier = tier;
-    add_matrix(p, PACK_ROLE_COMP_U, layer, NULL, m->n_embd_pad, rank, 0)->record.tier = tier;
+    const struct {
+        uint32_t role, rows, cols;
+    } maps[] = {{PACK_ROLE_COMP_V, rank, m->n_embd_pad}, {PACK_ROLE_COMP_U, m->n_embd_pad, rank}};
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
+        struct var_planned *t =
+            add_matrix(p, maps[i].role, layer, NULL, maps[i].rows, maps[i].cols, 0);
+        t->record.tier = tier;
+        t->record.flags = PACK_FLAG_L_RESIDENT; /* few bytes, nothing calibrates their rounding */
+    }
 }
 
 /* The vocabulary's matrices have rows beyond n_vocab that are padding, in no order but the
@@ -212,21 +225,30 @@ static float budget(const struct planner *p, const struct var_moments_store *mom
     return p->src->grid || !moments || p->options->nearest ? 0 : VAR_BITS_PER_WEIGHT;
 }
 
+/* Bytes of the H plane that the widest tier reads: extras come last. */
+static uint64_t own_bytes(const struct var_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->n; i++)
+        if (plan->tensors[i].record.tier > 0)
+            return plan->tensors[i].record.data_off;
+    return plan->h_size;
+}
+
 /* Spends what the budget leaves; that too little was asked for is an error only where it was asked
  * for. */
 static int spend(const struct planner *p, const struct var_moments_store *moments,
                  struct ert_error *err)
 {
     double bits = (double)budget(p, moments), weights = (double)var_count_weights(p->plan);
-    uint64_t bytes = (uint64_t)(bits * weights / 8);
-    if (bits > 0 && bytes < p->plan->h_size && p->options->bits_per_weight > 0)
+    uint64_t bytes = (uint64_t)(bits * weights / 8), taken = own_bytes(p->plan);
+    if (bits > 0 && bytes < taken && p->options->bits_per_weight > 0)
         return ert_fail(err, ERT_E_RANGE,
                         "%s: %.2f bits per weight are too few, the 4-bit planes alone take %.3f; "
                         "give that or more",
-                        p->src->path, bits, 8 * (double)p->plan->h_size / weights);
-    if (bits <= 0 || bytes <= p->plan->h_size || !moments)
+                        p->src->path, bits, 8 * (double)taken / weights);
+    if (bits <= 0 || bytes <= taken || !moments)
         return 0;
-    int rc = var_choose_precision(p->plan, moments, bytes - p->plan->h_size, err);
+    int rc = var_choose_precision(p->plan, moments, bytes - taken, err);
     place_all(p);
     return rc;
 }
@@ -248,7 +270,7 @@ int var_plan_make(struct var_plan *plan, const struct var_source *src,
         add_layer(&p, l);
     for (uint32_t t = 1; t < a->n_tiers; t++)
         for (uint32_t l = 0; l < a->n_layers; l++)
-            if (var_drops_channels(a, t, l))
+            if (var_lost_channels(a, &src->model, t, l) > 0)
                 add_extras(&p, t, l);
     place_all(&p);
     if (!rc)
@@ -302,7 +324,8 @@ int var_plan_fill_extras(struct var_plan *plan, const struct var_source *src,
     int rc = 0;
     for (uint32_t t = 1; t < a->n_tiers && !rc; t++) {
         struct var_extras x = {0};
-        rc = var_compensate(&x, src, a, moments, t, layer, options->comp_rank, err);
+        rc = var_compensate(&x, src, a, moments, t, layer,
+                            rank_of(options, a, &src->model, t, layer), err);
         hand_out(plan, t, layer, &x);
     }
     return rc;

@@ -1,5 +1,6 @@
 #include "variants/sensitivity.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,23 +13,29 @@
 /* Standard errors matter little here, since all cuts are measured on the same tokens. */
 enum { TOKENS = 1024, EVERY = 2, FIRST = 16, ROWS = 256, ROUND_MIB = 320 };
 
-/* One layer cut to one width, on its way through the rest of the model. */
+enum { PANEL = 128, WIDE = 1024, TRUNK = UINT32_MAX };
+
+/* The tier with one layer cut to one width, on its way through the rest of the model; the trunk is
+ * the tier itself, which branches leave at their layer. */
 struct branch {
     float *x; /* [tokens][E] */
     uint32_t layer, cut;
 };
 
-/* As many branches as fit into memory, run side by side: the stream passes every layer once. */
+/* As many branches as fit into memory, the first of them the trunk, run side by side: the stream
+ * passes every layer once. */
 struct round {
     const struct var_source *src;
     const struct var_arrangement *order;
     const struct var_moments_store *moments;
     struct var_texts texts;
     struct rt_team *team;
+    const struct rt_dims *dims; /* [n_layers], the tier's */
+    uint32_t depth;
     struct var_sensitivity *result;
     struct branch *branches; /* [n] */
-    uint32_t first, n;       /* of all layers' cuts */
-    float *x;                /* the branches' states */
+    uint32_t n;
+    float *x; /* the branches' states */
     float *norm_final;
     float *rows, *reference_rows;     /* [scored][E] what the head reads */
     float *logits, *reference_logits; /* [ROWS][n_vocab] */
@@ -44,33 +51,32 @@ static size_t state_floats(const struct round *r)
 
 /* ---- the branches -------------------------------------------------------------------------- */
 
-/* A branch leaves the stream: its layer without the last of its stored channels. */
-static void start_branch(const struct round *r, struct var_stream *stream, struct branch *b,
-                         const struct var_moments *m)
+/* A branch's way through the layer the stream stands at: without the last of its stored channels.
+ */
+static void pass_branch(const struct round *r, struct var_stream *stream, const struct branch *b,
+                        uint32_t layer, const struct var_moments *m)
 {
-    const struct var_layer_order *o = &r->order->layers[b->layer];
-    uint32_t kept = r->result->width[b->cut], end = r->src->model.n_ff;
-    const struct var_cut cut = {o->mlp + kept, end > kept ? end - kept : 0, m->level_mean};
-    memcpy(b->x, var_stream_state(stream), state_floats(r) * sizeof *b->x);
+    const int32_t *stored = r->order->layers[layer].mlp;
+    uint32_t kept = b->layer == layer ? r->result->width[b->cut] : r->dims[layer].mlp;
+    uint32_t end = r->src->model.n_ff;
+    const struct var_cut cut = {stored + kept, end > kept ? end - kept : 0, m->level_mean};
     var_stream_branch(stream, b->x, &cut);
 }
 
+/* The trunk last: what leaves it needs its state. */
 static int pass_layer(const struct round *r, struct var_stream *stream, struct ert_error *err)
 {
     uint32_t layer = var_stream_position(stream);
     const struct ert_progress silent = {0};
     struct var_moments m = {0};
-    int rc = 0;
-    for (uint32_t i = 0; i < r->n && !rc; i++) {
-        struct branch *b = &r->branches[i];
-        if (b->layer < layer)
-            var_stream_branch(stream, b->x, NULL);
-        if (b->layer != layer)
+    int rc = r->moments->load(r->moments->ctx, layer, &m, err);
+    for (uint32_t i = r->n; i-- > 0 && !rc;) {
+        const struct branch *b = &r->branches[i];
+        if (b->layer != TRUNK && b->layer > layer)
             continue;
-        if (!m.tokens)
-            rc = r->moments->load(r->moments->ctx, layer, &m, err);
-        if (!rc)
-            start_branch(r, stream, b, &m);
+        if (b->layer == layer)
+            memcpy(b->x, r->branches[0].x, state_floats(r) * sizeof *b->x);
+        pass_branch(r, stream, b, layer, &m);
     }
     var_moments_release(&m);
     return rc ? rc : var_stream_layer(stream, NULL, &silent, err);
@@ -110,6 +116,11 @@ static double sum_kld(const struct round *r, uint32_t from, uint32_t n)
     return sum;
 }
 
+static double *result_of(const struct round *r, const struct branch *b)
+{
+    return b->layer == TRUNK ? &r->result->tier_kld : &r->result->kld[b->layer][b->cut];
+}
+
 /* Adds to each branch's result the divergence of rows from .. from + n - 1. */
 static int score_rows(const struct round *r, struct var_states *states,
                       const struct var_reference *logits, uint32_t from, uint32_t n,
@@ -123,7 +134,7 @@ static int score_rows(const struct round *r, struct var_states *states,
         gather_rows(r, b->x, false, r->rows);
         rc = logits->logits(logits->ctx, 0, from, n, r->logits, err);
         if (!rc)
-            r->result->kld[b->layer][b->cut] += sum_kld(r, from, n) / r->n_scored;
+            *result_of(r, b) += sum_kld(r, from, n) / r->n_scored;
     }
     return rc;
 }
@@ -150,10 +161,10 @@ static int run_round(struct round *r, const struct ert_progress *progress, struc
 {
     struct var_stream *stream;
     uint32_t n_layers = r->src->model.n_layers;
-    for (uint32_t i = 0; i < r->n; i++)
-        r->branches[i] = (struct branch){r->x + i * state_floats(r), (r->first + i) / VAR_CUTS,
-                                         (r->first + i) % VAR_CUTS};
     int rc = var_stream_open(&stream, r->src, r->team, &r->texts, err);
+    r->result->tier_kld = 0;
+    if (!rc)
+        memcpy(r->branches[0].x, var_stream_state(stream), state_floats(r) * sizeof *r->x);
     while (!rc && var_stream_position(stream) < n_layers) {
         uint32_t layer = var_stream_position(stream);
         if (!ert_progress_report(progress, "weighing layers", layer, n_layers + 1))
@@ -169,9 +180,9 @@ static int run_round(struct round *r, const struct ert_progress *progress, struc
 
 static uint32_t branches_at_once(const struct round *r)
 {
-    uint32_t all = r->src->model.n_layers * VAR_CUTS;
+    uint32_t all = 1 + r->src->model.n_layers * VAR_CUTS;
     size_t fit = ((size_t)ROUND_MIB << 20) / (state_floats(r) * sizeof *r->x);
-    return fit < 1 ? 1 : fit < all ? (uint32_t)fit : all;
+    return fit < 2 ? 2 : fit < all ? (uint32_t)fit : all;
 }
 
 static bool allocate(struct round *r, uint32_t n)
@@ -217,14 +228,39 @@ static void list_next(struct round *r)
             *next++ = r->texts.ids[t + 1];
 }
 
+/* Narrower than the layer is, and than no other cut that loses enough already. */
+static bool is_wanted(const struct round *r, uint32_t layer, uint32_t cut)
+{
+    const uint32_t *width = r->result->width;
+    uint32_t own = r->dims[layer].mlp, floor = own > r->depth ? own - r->depth : 0;
+    return width[cut] < own &&
+           (cut == 0 || (width[cut - 1] > floor && width[cut - 1] > width[cut]));
+}
+
+/* The wanted cuts from number `at` on, as many as fit; the number after them. */
+static uint32_t fill_round(struct round *r, uint32_t at, uint32_t at_once)
+{
+    uint32_t all = r->src->model.n_layers * VAR_CUTS;
+    r->branches[0] = (struct branch){r->x, TRUNK, 0};
+    for (r->n = 1; at < all && r->n < at_once; at++) {
+        uint32_t layer = at / VAR_CUTS, cut = at % VAR_CUTS;
+        if (is_wanted(r, layer, cut)) {
+            r->result->kld[layer][cut] = 0;
+            r->branches[r->n] = (struct branch){r->x + r->n * state_floats(r), layer, cut};
+            r->n++;
+        }
+    }
+    return at;
+}
+
 static int run_rounds(struct round *r, uint32_t at_once, const struct ert_progress *progress,
                       struct ert_error *err)
 {
     uint32_t all = r->src->model.n_layers * VAR_CUTS;
     int rc = 0;
-    for (r->first = 0; r->first < all && !rc; r->first += r->n) {
-        r->n = all - r->first < at_once ? all - r->first : at_once;
-        struct var_part_progress part = {progress, (double)r->first / all, (double)r->n / all,
+    for (uint32_t at = 0, next; at < all && !rc; at = next) {
+        next = fill_round(r, at, at_once);
+        struct var_part_progress part = {progress, (double)at / all, (double)(next - at) / all,
                                          NULL};
         const struct ert_progress mine = var_part_progress(&part);
         rc = run_round(r, &mine, err);
@@ -232,33 +268,57 @@ static int run_rounds(struct round *r, uint32_t at_once, const struct ert_progre
     return rc;
 }
 
-/* Three quarters, one half and one quarter of the channels. */
-static int prepare(struct var_sensitivity *s, const struct rt_model *m, struct ert_error *err)
+uint32_t var_width_step(const struct rt_model *m)
 {
+    uint32_t full = pack_pad(m->n_ff, PACK_GROUP);
+    return full >= WIDE && full % PANEL == 0 ? PANEL : PACK_GROUP;
+}
+
+/* Three quarters, one half, one quarter of the channels, and the least. */
+static void choose_widths(struct var_sensitivity *s, const struct rt_model *m)
+{
+    uint32_t least = var_width_step(m);
+    for (uint32_t i = 0; i < VAR_CUTS; i++) {
+        uint64_t share = (uint64_t)m->n_ff * (VAR_CUTS - 1 - i) / VAR_CUTS;
+        uint32_t width = (uint32_t)share / PACK_GROUP * PACK_GROUP;
+        s->width[i] = width < least ? least : width;
+    }
+}
+
+static int prepare(struct round *r, struct ert_error *err)
+{
+    const struct rt_model *m = &r->src->model;
+    struct var_sensitivity *s = r->result;
     *s = (struct var_sensitivity){.n_layers = m->n_layers};
-    s->kld = calloc(m->n_layers, sizeof *s->kld);
+    s->kld = malloc(m->n_layers * sizeof *s->kld);
     if (!s->kld)
         return ert_fail(err, ERT_E_NOMEM, "no memory for %u layers", m->n_layers);
-    for (uint32_t i = 0; i < VAR_CUTS; i++)
-        s->width[i] = (uint32_t)((uint64_t)m->n_ff * (VAR_CUTS - i) / (VAR_CUTS + 1) / PACK_GROUP *
-                                 PACK_GROUP);
+    choose_widths(s, m);
+    for (uint32_t i = 0; i < m->n_layers * VAR_CUTS; i++) /* nothing to score: all cost nothing */
+        s->kld[i / VAR_CUTS][i % VAR_CUTS] = r->n_scored > 0 ? INFINITY : 0;
     return 0;
 }
 
 int var_sensitivity_measure(struct var_sensitivity *s, const struct var_source *src,
-                            const struct var_arrangement *a,
+                            const struct var_arrangement *a, uint32_t tier, uint32_t depth,
                             const struct var_moments_store *moments, const struct var_texts *texts,
                             struct rt_team *team, const struct ert_progress *progress,
                             struct ert_error *err)
 {
-    struct round r = {.src = src, .order = a, .moments = moments, .team = team, .result = s};
+    struct round r = {.src = src,
+                      .order = a,
+                      .moments = moments,
+                      .texts = *texts,
+                      .team = team,
+                      .dims = a->dims[tier],
+                      .depth = depth,
+                      .result = s};
     uint32_t wanted = (TOKENS + texts->length - 1) / texts->length;
-    r.texts = *texts;
     r.texts.n = wanted < texts->n_measured ? wanted : texts->n_measured;
     r.texts.n_measured = 0;
     r.n_scored = count_scored(&r);
-    int rc = prepare(s, &src->model, err);
-    if (!rc && r.n_scored > 0) { /* else every cut costs the same: nothing */
+    int rc = prepare(&r, err);
+    if (!rc && r.n_scored > 0) {
         uint32_t at_once = branches_at_once(&r);
         if (allocate(&r, at_once)) {
             var_tensor_row(&src->norm_final, 0, r.norm_final);

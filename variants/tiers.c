@@ -6,7 +6,7 @@
 #include "runtime/pack_format.h"
 #include "variants/compensate.h"
 
-enum { PANEL = 128, WIDE = 1024, MIN_PROTECTED_LAYERS = 6 };
+enum { MIN_PROTECTED_LAYERS = 6 };
 
 /* 64-bit sizes of one layer's parts, in weights. */
 struct layer_size {
@@ -53,7 +53,7 @@ static uint64_t even_share(uint64_t units, uint32_t i, uint32_t n)
 static void choose_mlp(struct var_arrangement *a, const struct rt_model *m, uint32_t tier,
                        uint64_t removed_channels)
 {
-    uint32_t full = pack_pad(m->n_ff, PACK_GROUP), unit = full >= WIDE ? PANEL : PACK_GROUP;
+    uint32_t full = pack_pad(m->n_ff, PACK_GROUP), unit = var_width_step(m);
     uint32_t n_free = 0;
     for (uint32_t l = 0; l < a->n_layers; l++)
         n_free += !is_protected(l, a->n_layers);
@@ -87,22 +87,28 @@ void var_choose_widths(struct var_arrangement *a, const struct rt_model *m, bool
 
 /* ---- widths by measured divergence --------------------------------------------------------- */
 
-/* What a layer costs at each of its widths. */
+/* What the model costs with a layer at each width below the one it was measured from. */
 struct curve {
-    uint32_t unit, n;   /* widths are multiples of unit: 1 .. n of them */
+    uint32_t unit; /* widths are multiples of it */
+    uint32_t from; /* the tier's width, and what that tier costs */
+    double from_kld;
     const double *lost; /* by stored channels kept (variants/arrange.h) */
     const uint32_t *width;
-    const double *kld; /* at width[VAR_CUTS] */
+    const double *kld; /* at width[VAR_CUTS], where narrower than `from` */
 };
 
 /* KL at a width: between two measured widths it follows the importance of what is lost. */
 static double cost_at(const struct curve *c, uint32_t width)
 {
-    uint32_t wide = c->n * c->unit;
-    double high = 0, low = 0; /* at `wide` and `narrow` */
-    for (unsigned i = 0; i <= VAR_CUTS; i++) {
-        uint32_t narrow = i < VAR_CUTS ? c->width[i] : 0;
-        low = i < VAR_CUTS ? fmax(c->kld[i], high) : 2 * high;
+    uint32_t wide = c->from;
+    double high = c->from_kld;
+    for (unsigned i = 0; i < VAR_CUTS; i++) {
+        uint32_t narrow = c->width[i];
+        if (narrow >= wide)
+            continue;
+        double low = fmax(c->kld[i], high);
+        if (low == INFINITY) /* not measured, not taken */
+            return width == wide ? high : low;
         if (width >= narrow) {
             double all = c->lost[narrow] - c->lost[wide];
             double share = all > 0 ? (c->lost[width] - c->lost[wide]) / all : 1;
@@ -111,21 +117,21 @@ static double cost_at(const struct curve *c, uint32_t width)
         high = low;
         wide = narrow;
     }
-    return low;
+    return high;
 }
 
 /* The next step down on the lower convex hull of a layer's costs. */
 struct hull_step {
-    uint32_t to;  /* units kept */
-    double price; /* KL per unit */
+    uint32_t to;  /* channels kept */
+    double price; /* KL per channel */
 };
 
-static struct hull_step next_step(const struct curve *c, uint32_t units)
+static struct hull_step next_step(const struct curve *c, uint32_t width)
 {
-    struct hull_step best = {units, INFINITY};
-    double here = cost_at(c, units * c->unit);
-    for (uint32_t to = 1; to < units; to++) {
-        double price = (cost_at(c, to * c->unit) - here) / (units - to);
+    struct hull_step best = {width, INFINITY};
+    double here = cost_at(c, width);
+    for (uint32_t to = c->unit; to < width; to += c->unit) {
+        double price = (cost_at(c, to) - here) / (width - to);
         if (price < best.price)
             best = (struct hull_step){to, price};
     }
@@ -133,11 +139,14 @@ static struct hull_step next_step(const struct curve *c, uint32_t units)
 }
 
 static struct curve curve_of(const struct var_arrangement *a, const struct rt_model *m,
-                             const struct var_sensitivity *s, uint32_t layer)
+                             const struct var_sensitivity *s, uint32_t tier, uint32_t layer)
 {
-    uint32_t full = pack_pad(m->n_ff, PACK_GROUP);
-    uint32_t unit = full >= WIDE && full % PANEL == 0 ? PANEL : PACK_GROUP;
-    return (struct curve){unit, full / unit, a->layers[layer].lost, s->width, s->kld[layer]};
+    return (struct curve){.unit = var_width_step(m),
+                          .from = a->dims[tier - 1][layer].mlp,
+                          .from_kld = s->tier_kld,
+                          .lost = a->layers[layer].lost,
+                          .width = s->width,
+                          .kld = s->kld[layer]};
 }
 
 /* Narrows the layer where a channel costs least, by no more groups than `channels` need; false when
@@ -148,8 +157,8 @@ static bool narrow_cheapest(struct var_arrangement *a, const struct rt_model *m,
     struct hull_step best = {0, INFINITY};
     uint32_t at = 0;
     for (uint32_t l = 0; l < a->n_layers; l++) {
-        const struct curve c = curve_of(a, m, s, l);
-        struct hull_step step = next_step(&c, a->dims[tier][l].mlp / c.unit);
+        const struct curve c = curve_of(a, m, s, tier, l);
+        struct hull_step step = next_step(&c, a->dims[tier][l].mlp);
         if (step.price < best.price) {
             best = step;
             at = l;
@@ -157,10 +166,9 @@ static bool narrow_cheapest(struct var_arrangement *a, const struct rt_model *m,
     }
     if (best.price == INFINITY)
         return false;
-    const struct curve c = curve_of(a, m, s, at);
     uint32_t *width = &a->dims[tier][at].mlp;
     uint64_t enough = (channels + PACK_GROUP - 1) / PACK_GROUP * PACK_GROUP;
-    uint64_t step = *width - best.to * c.unit;
+    uint64_t step = *width - best.to;
     *width -= (uint32_t)(step < enough ? step : enough);
     return true;
 }
@@ -169,29 +177,34 @@ static bool narrow_cheapest(struct var_arrangement *a, const struct rt_model *m,
 static int64_t saved_weights(const struct var_arrangement *a, const struct rt_model *m,
                              uint32_t tier, uint32_t comp_rank)
 {
-    uint32_t full = pack_pad(m->n_ff, PACK_GROUP);
-    uint32_t rank = comp_rank ? var_compensator_rank(m, comp_rank) : 0;
-    int64_t extras = (int64_t)m->n_embd * (int64_t)(sizeof(float) + 2 * rank); /* 1 byte a weight */
-    int64_t saved = 0;
+    int64_t saved = 0, embd = m->n_embd;
     for (uint32_t l = 0; l < a->n_layers; l++) {
-        uint32_t width = a->dims[tier][l].mlp, kept = width < m->n_ff ? width : m->n_ff;
-        saved += (int64_t)(m->n_ff - kept) * 3 * m->n_embd;
-        saved -= width < full ? extras : 0;
+        uint32_t lost = var_lost_channels(a, m, tier, l);
+        uint32_t rank = pack_pad(var_compensator_rank(m, comp_rank, lost), PACK_GROUP);
+        saved += (int64_t)lost * 3 * embd;
+        saved -= lost ? embd * (int64_t)(sizeof(float) + 2 * rank) : 0; /* 1 byte a weight */
     }
     return saved;
 }
 
-void var_allocate_widths(struct var_arrangement *a, const struct rt_model *m,
+uint32_t var_depth_of_tier(const struct var_arrangement *a, const struct rt_model *m, uint32_t tier)
+{
+    struct layer_size size = size_of(m);
+    uint64_t all = size.attention + size.channel * m->n_ff;
+    uint64_t lost = all * (a->rank_percent[tier - 1] - a->rank_percent[tier]) / 100 / size.channel;
+    uint32_t least = m->n_ff / 2, much = (uint32_t)(lost < m->n_ff ? 3 * lost : m->n_ff);
+    return much > least ? much : least;
+}
+
+void var_allocate_widths(struct var_arrangement *a, const struct rt_model *m, uint32_t tier,
                          const struct var_sensitivity *s, uint32_t comp_rank)
 {
     struct layer_size size = size_of(m);
     int64_t all = (int64_t)((size.attention + size.channel * m->n_ff) * a->n_layers);
-    for (uint32_t t = 1; t < a->n_tiers; t++) {
-        int64_t wanted = all * (100 - a->rank_percent[t]) / 100, missing;
-        for (uint32_t l = 0; l < a->n_layers; l++)
-            a->dims[t][l] = a->dims[t - 1][l];
-        while ((missing = wanted - saved_weights(a, m, t, comp_rank)) > 0 &&
-               narrow_cheapest(a, m, s, t, (uint64_t)missing / size.channel + 1))
-            ;
-    }
+    int64_t wanted = all * (100 - a->rank_percent[tier]) / 100, missing;
+    for (uint32_t l = 0; l < a->n_layers; l++)
+        a->dims[tier][l] = a->dims[tier - 1][l];
+    while ((missing = wanted - saved_weights(a, m, tier, comp_rank)) > 0 &&
+           narrow_cheapest(a, m, s, tier, (uint64_t)missing / size.channel + 1))
+        ;
 }

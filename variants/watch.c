@@ -161,7 +161,7 @@ static int watch_layer(const struct var_watch *w, struct var_stream *stream,
                        const struct ert_progress *progress, struct ert_error *err)
 {
     uint32_t layer = var_stream_position(stream), n = w->src->model.n_layers;
-    unsigned wanted = VAR_OF_LAYER | (w->options->comp_rank > 0 ? VAR_CROSS : 0);
+    unsigned wanted = VAR_OF_LAYER | (w->options->n_tiers != 1 ? VAR_CROSS : 0);
     struct var_part_progress part = {progress, (double)layer / n, 1.0 / n, NULL};
     const struct ert_progress mine = var_part_progress(&part);
     struct var_moments m;
