@@ -52,20 +52,20 @@ def attention(a, f, blk, m):
     return np.einsum("hts,shd->thd", p / p.sum(axis=-1, keepdims=True), v).reshape(length, -1)
 
 
-def forward(f, m, text, cut=None):
+def forward(f, m, text, cuts=()):
     """(what each layer's products read and the residual stream its MLP adds to, what the head reads, the last
-    residual stream) for one text; cut has what channels of the first layer give instead, NaN where nothing."""
+    residual stream) for one text; cuts has, layer by layer, what channels give instead, NaN where nothing."""
     f = {name: w.astype("f8") for name, w in f.items()}
     x, layers = f["token_embd.weight"][text], []
-    for blk in (f"blk.{i}" for i in range(m["n_layers"])):
+    for i, blk in ((i, f"blk.{i}") for i in range(m["n_layers"])):
         a = norm(x, f[f"{blk}.attn_norm.weight"])
         mixed = attention(a, f, blk, m)
         x = x + mixed @ f[f"{blk}.attn_output.weight"].T
         b = norm(x, f[f"{blk}.ffn_norm.weight"])
         gate = b @ f[f"{blk}.ffn_gate.weight"].T
         gated = gate / (1 + np.exp(-gate)) * (b @ f[f"{blk}.ffn_up.weight"].T)
-        if cut is not None and blk == "blk.0":
-            gated = np.where(np.isnan(cut), gated, cut)
+        if i < len(cuts):
+            gated = np.where(np.isnan(cuts[i]), gated, cuts[i])
         layers.append(dict(attn=a, mixed=mixed, mlp=b, gated=gated, stream=x))
         x = x + gated @ f[f"{blk}.ffn_down.weight"].T
     return layers, norm(x, f["output_norm.weight"]), x
@@ -121,7 +121,7 @@ def check(name, m, shape, measured, seed=1):
     channels = np.arange(m["n_ff"])
     cut = np.where(channels % 3 == 0, channels / m["n_ff"], np.nan)
     branch = got.take(ids.size, -(-m["n_embd"] // 32) * 32)
-    near(branch[:, :m["n_embd"]], np.concatenate([forward(f, m, text, cut)[2] for text in ids]), f"{name} branch")
+    near(branch[:, :m["n_embd"]], np.concatenate([forward(f, m, text, [cut])[2] for text in ids]), f"{name} branch")
     assert not state[:, m["n_embd"]:].any() and not branch[:, m["n_embd"]:].any() and not len(got.left)
 
 
