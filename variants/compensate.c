@@ -10,8 +10,6 @@
 
 #define RIDGE 0.01 /* of the mean diagonal */
 
-enum { STANDARD_RANK = PACK_GROUP }; /* less would be padded to it */
-
 /* What one layer loses at one tier: y = W_down[:,S] a_S, S = stored channels first .. end - 1.
  * Averages are over levelled tokens (variants/level.h). Matrices are row-major, n = n_embd. */
 struct removed {
@@ -199,7 +197,7 @@ static bool pays(uint32_t rank, uint32_t lost)
 
 uint32_t var_compensator_rank(const struct rt_model *m, uint32_t comp_rank, uint32_t lost)
 {
-    uint32_t rank = comp_rank ? comp_rank : STANDARD_RANK;
+    uint32_t rank = comp_rank ? comp_rank : VAR_STANDARD_RANK;
     if (lost == 0 || (comp_rank == 0 && !pays(rank, lost)))
         return 0;
     return rank < m->n_embd ? rank : m->n_embd;

@@ -20,6 +20,8 @@ int var_compensate(struct var_extras *x, const struct var_source *src,
                    const struct var_arrangement *a, const struct var_moments *moments,
                    uint32_t tier, uint32_t layer, uint32_t rank, struct ert_error *err);
 
+enum { VAR_STANDARD_RANK = 32 }; /* less would be padded to it */
+
 /* MLP channels of the source that tier `tier` drops from layer `layer`; where none, there are no
  * extras. */
 uint32_t var_lost_channels(const struct var_arrangement *a, const struct rt_model *m, uint32_t tier,

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "variants/compensate.h"
+
 static json_t *describe_model(const struct rt_model *m)
 {
     return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b}", "arch",
@@ -75,8 +77,8 @@ static json_t *describe_recipe(const struct var_source *src, const struct var_ar
         texts, "calibration_tokens", (int)(o->calib_tokens ? o->calib_tokens : VAR_CALIB_TOKENS),
         "mlp_order", order, "attention",
         o->truncate_attention ? "heads ordered by weight norms" : "whole in every tier",
-        "outlier_group", a->outliers, "compensator_rank", (int)o->comp_rank, "seed",
-        (json_int_t)o->seed);
+        "outlier_group", a->outliers, "compensator_rank",
+        (int)(o->comp_rank ? o->comp_rank : VAR_STANDARD_RANK), "seed", (json_int_t)o->seed);
 }
 
 /* A context shorter than the model's own is told. */
