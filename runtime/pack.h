@@ -100,9 +100,8 @@ uint64_t rt_pack_bytes_per_token(const struct rt_pack *pack, unsigned variant, u
 /* Bytes of weights that running at a variant and tier keeps coming back to: those of a token and
  * the whole embedding. What must stay in memory, the KV cache and the vocabulary aside. */
 uint64_t rt_pack_resident_bytes(const struct rt_pack *pack, unsigned variant, unsigned tier);
-/* What a variant costs per weight of the model (its matrices, padding not counted) at the widest
- * tier, in bits: all of PLANES_H, with norms and tables, but the extras of narrower tiers, which
- * nothing there reads; and for w8a8 PLANES_L too. */
+/* What a variant costs per weight of the model (its matrices, padding not counted), in bits: all of
+ * PLANES_H, with norms, tables and every tier's extras, and for w8a8 PLANES_L too. */
 double rt_pack_bits_per_weight(const struct rt_pack *pack, unsigned variant);
 /* The catalog's row of a point, NULL if it has none. */
 const struct rt_catalog_row *rt_pack_catalog_row(const struct rt_pack *pack,

@@ -315,23 +315,8 @@ static double count_weights(const struct rt_model *m)
     return layer * m->n_layers + (double)m->n_vocab * m->n_embd * (m->tied ? 1 : 2);
 }
 
-/* Of PLANES_H, what belongs to the narrower tiers alone. */
-static uint64_t extras_bytes(const struct rt_pack *pack)
-{
-    uint64_t embd = pack->model.n_embd_pad, bytes = 0;
-    for (uint32_t t = 1; t < pack->n_tiers; t++)
-        for (uint32_t i = 0; i < pack->model.n_layers; i++) {
-            const struct rt_extras *x = &pack->tiers[t].extras[i];
-            bytes += ((x->attn_bias != NULL) + (x->mlp_bias != NULL)) * embd * sizeof(float);
-            bytes += matrix_bytes(&x->comp_v, 4, x->comp_v.rows, embd) +
-                     matrix_bytes(&x->comp_u, 4, embd, x->comp_u.cols);
-        }
-    return bytes;
-}
-
 double rt_pack_bits_per_weight(const struct rt_pack *pack, unsigned variant)
 {
-    uint64_t bytes = pack->h_size - extras_bytes(pack);
-    bytes += rt_variants[variant].weight_bits == 8 ? pack->l_size : 0;
+    size_t bytes = pack->h_size + (rt_variants[variant].weight_bits == 8 ? pack->l_size : 0);
     return 8 * (double)bytes / count_weights(&pack->model);
 }

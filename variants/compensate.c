@@ -188,8 +188,8 @@ uint32_t var_lost_channels(const struct var_arrangement *a, const struct rt_mode
     return width < m->n_ff ? m->n_ff - width : 0;
 }
 
-/* Its two matrices may weigh an eighth of what three matrices lose: then it pays (docs/quality.md).
- */
+/* Its two matrices may weigh an eighth of what three matrices lose: a choice, not compared with
+ * other shares. */
 static bool pays(uint32_t rank, uint32_t lost)
 {
     return 8 * 2 * rank <= 3 * lost;

@@ -225,30 +225,21 @@ static float budget(const struct planner *p, const struct var_moments_store *mom
     return p->src->grid || !moments || p->options->nearest ? 0 : VAR_BITS_PER_WEIGHT;
 }
 
-/* Bytes of the H plane that the widest tier reads: extras come last. */
-static uint64_t own_bytes(const struct var_plan *plan)
-{
-    for (uint32_t i = 0; i < plan->n; i++)
-        if (plan->tensors[i].record.tier > 0)
-            return plan->tensors[i].record.data_off;
-    return plan->h_size;
-}
-
 /* Spends what the budget leaves; that too little was asked for is an error only where it was asked
  * for. */
 static int spend(const struct planner *p, const struct var_moments_store *moments,
                  struct ert_error *err)
 {
     double bits = (double)budget(p, moments), weights = (double)var_count_weights(p->plan);
-    uint64_t bytes = (uint64_t)(bits * weights / 8), taken = own_bytes(p->plan);
-    if (bits > 0 && bytes < taken && p->options->bits_per_weight > 0)
+    uint64_t bytes = (uint64_t)(bits * weights / 8);
+    if (bits > 0 && bytes < p->plan->h_size && p->options->bits_per_weight > 0)
         return ert_fail(err, ERT_E_RANGE,
                         "%s: %.2f bits per weight are too few, the 4-bit planes alone take %.3f; "
                         "give that or more",
-                        p->src->path, bits, 8 * (double)taken / weights);
-    if (bits <= 0 || bytes <= taken || !moments)
+                        p->src->path, bits, 8 * (double)p->plan->h_size / weights);
+    if (bits <= 0 || bytes <= p->plan->h_size || !moments)
         return 0;
-    int rc = var_choose_precision(p->plan, moments, bytes - taken, err);
+    int rc = var_choose_precision(p->plan, moments, bytes - p->plan->h_size, err);
     place_all(p);
     return rc;
 }

@@ -22,9 +22,8 @@ uint32_t var_width_step(const struct rt_model *m);
 /* Runs the source in FP32 (variants/stream.h) on some of the texts that were measured: cut as
  * a->dims[tier] says, and once more for each layer and width below the tier's, down to the first
  * that loses at least `depth` channels more. Layers whose cuts mend or double one another are so
- * seen together. What a dropped channel gives becomes its mean,
- * which is what a tier's bias adds. The stored order is a's. Release after use; nothing is
- * allocated on failure. */
+ * seen together. What a dropped channel gives becomes its mean, which is what a tier's bias adds.
+ * The stored order is a's. Release after use; nothing is allocated on failure. */
 int var_sensitivity_measure(struct var_sensitivity *s, const struct var_source *src,
                             const struct var_arrangement *a, uint32_t tier, uint32_t depth,
                             const struct var_moments_store *moments, const struct var_texts *texts,

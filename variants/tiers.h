@@ -10,9 +10,10 @@ uint32_t var_depth_of_tier(const struct var_arrangement *a, const struct rt_mode
                            uint32_t tier);
 
 /* Fills a->dims[tier], tier > 0: it keeps at most a->rank_percent[tier] of the weights of all
- * layers, its extras counted: biases, and compensators of rank comp_rank (0 = none). Channels are
- * taken from the tier above, which s was measured at, where the divergence rises least for each, on
- * the lower convex hull of what was measured (Shoham and Gersho 1988). Heads stay whole. */
+ * layers, its extras counted: biases, and compensators (comp_rank as in var_build_options).
+ * Channels are taken from the tier above, which s was measured at, where the divergence rises least
+ * for each, on the lower convex hull of what was measured (Shoham and Gersho 1988). Heads stay
+ * whole. */
 void var_allocate_widths(struct var_arrangement *a, const struct rt_model *m, uint32_t tier,
                          const struct var_sensitivity *s, uint32_t comp_rank);
 

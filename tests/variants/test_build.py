@@ -104,10 +104,10 @@ def test_a_four_bit_grid_is_found_again():
         assert found < fresh / 5, f"{kind}: {found} of a grid, {fresh} of none"
 
 
-def kinds_and_orders(m, kind_of, *options):
+def kinds_and_orders(m, kind_of):
     """What a pack says of a source: (type, order of MLP channels, matrices that keep both planes)."""
     path, _ = source("mix.gguf", m, kind_of)
-    pack = built(path, "mix.edgert", "no-catalog", *options)
+    pack = built(path, "mix.edgert", "no-catalog")
     resident = {(t.role, t.layer) for t in pack.tensors.values() if t.resident and not t.tier}
     return pack.meta["source"]["type"], pack.meta["recipe"]["mlp_order"].split(" by")[0], resident
 
@@ -118,12 +118,11 @@ def test_a_mix_is_known_by_what_most_weights_are():
     more = ("token_embd.weight", "blk.1.attn_v.weight", "blk.1.ffn_down.weight")
     got = kinds_and_orders(m, lambda name: "Q6_K" if name in more else "Q4_K")
     assert got == ("Q4_K", "groups of 32 channels", {("EMBED", NO_LAYER), ("V", 1), ("DOWN", 1)}), got
-    # Fewer bits are no reason for more, and what is quantized anew has nothing to lose (nor is there a budget to spend
-    # where rounding is not calibrated).
+    # Fewer bits are no reason for more, and what is quantized anew has nothing to lose.
     got = kinds_and_orders(m, lambda name: "Q2_K" if name in more else "Q4_K")
     assert got == ("Q4_K", "groups of 32 channels", set()), got
     for kind in ("Q3_K", "IQ4_XS", "Q6_K"):
-        got = kinds_and_orders(m, lambda name: "Q8_0" if name in more else kind, "nearest")
+        got = kinds_and_orders(m, lambda name: "Q8_0" if name in more else kind)
         assert got == (kind, "channels", set()), got
 
 
