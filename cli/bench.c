@@ -60,9 +60,12 @@ static void print_swaps(const json_t *total)
            number(total, "heap_grown_bytes"));
     print_token(total, "of its point's median, the first token after a swap takes", "first_token");
     print_token(total, "; the second", "second_token");
-    printf("\nthe least of each swap's %.0f rounds:", number(total, "rounds"));
-    print_token(total, " the first token", "least_first_token");
-    print_token(total, "; the second", "least_second_token");
+    printf(
+        "\nlate, that is beyond 1.5 medians: %.0f first tokens and %.0f second ones; of %.0f times "
+        "that a swap with a late one was made, each time: %.0f and %.0f",
+        number(total, "first_token_late"), number(total, "second_token_late"),
+        number(total, "rounds"), number(total, "first_token_late_always"),
+        number(total, "second_token_late_always"));
     printf("\n");
 }
 

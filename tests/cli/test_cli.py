@@ -266,8 +266,9 @@ def test_bench_json_is_as_documented():
     swaps = all["switch_all"]
     assert sum(s["n"] for s in all["switch"]) == swaps["swaps"] == 60 and swaps["rounds"] == 2
     for token in "first_token", "second_token":
-        for quantile in "p50", "p99", "max":  # the least of two rounds is at most the first round's
-            assert 0 < swaps[f"least_{token}_{quantile}"] <= swaps[f"{token}_{quantile}"]
+        assert 0 < swaps[f"{token}_p50"] <= swaps[f"{token}_p99"] <= swaps[f"{token}_max"]
+        assert (swaps[f"{token}_late"] > 0) == (swaps[f"{token}_max"] > 1.5)
+        assert 0 <= swaps[f"{token}_late_always"] <= swaps[f"{token}_late"] <= 60
 
 
 def test_bench_fills_the_cache_to_a_depth():
