@@ -1,0 +1,38 @@
+# not-sanitized
+"""The kernels of CPUs that this machine is not: test_kernels cross-compiled and run by qemu-user.
+
+Each test names the ISAs that the emulated CPU must be found to have; the last one must be its best."""
+import os
+import shutil
+import subprocess
+
+import tests.tap as tap
+
+
+def check(folder, build_with, run_with, isas):
+    """Builds the checker with the kernels alone in a folder of its own, and runs it."""
+    # Make's own variables would tie this build to the one that runs the tests.
+    environment = {n: v for n, v in os.environ.items() if n not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "BUILD")}
+    program = tap.build / folder / "check_kernels"
+    build = ["make", "PKG_CFLAGS=", f"BUILD={tap.build / folder}", *build_with, str(program)]
+    for command in (build, [*run_with, str(program)]):
+        done = subprocess.run(command, cwd=tap.root, env=dict(environment, EDGERT_TEST_ISAS=isas),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout.decode(errors='replace')[-4000:]}"
+
+
+def check_aarch64(cpu, isas):
+    for program in ("aarch64-linux-gnu-gcc", "qemu-aarch64"):
+        if not shutil.which(program):
+            tap.skip(f"needs {program}")
+    if not os.path.exists("/usr/lib/aarch64-linux-gnu/libcmocka.so"):
+        tap.skip("needs libcmocka-dev:arm64")
+    check("aarch64", ["CC=aarch64-linux-gnu-gcc"], ["qemu-aarch64", "-cpu", cpu], isas)
+
+
+def test_aarch64_without_dotprod():
+    check_aarch64("cortex-a72", "scalar")
+
+
+if __name__ == "__main__":
+    tap.main()
