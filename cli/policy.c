@@ -91,7 +91,33 @@ static int check(const char *path, bool json)
     return unread ? CLI_FAILED : CLI_CHECK;
 }
 
-/* One policy as YAML, all layers merged. */
+static void append_line(void *ctx, const struct pol_line *line)
+{
+    json_t *defaults = json_array(),
+           *number = line->file ? json_integer((json_int_t)line->line) : json_null();
+    for (const char *key = line->defaults; *key; key += strspn(key, ", ")) {
+        size_t n = strcspn(key, ",");
+        json_array_append_new(defaults, json_stringn(key, n));
+        key += n;
+    }
+    json_array_append_new(ctx, json_pack("{s:s, s:s?, s:o, s:o}", "text", line->text, "file",
+                                         line->file, "line", number, "defaults", defaults));
+}
+
+/* What check tells of it, and the lines of show. */
+static int print_lines(const struct pol_policy *policy, const struct pol_file *file,
+                       struct ert_error *err)
+{
+    json_t *lines = json_array(), *object = describe(policy);
+    int rc = pol_show_lines(policy, file, append_line, lines, err);
+    json_object_set_new(object, "lines", lines);
+    if (!rc)
+        return cli_print_json(object, JSON_COMPACT);
+    json_decref(object);
+    return cli_fail_error(err);
+}
+
+/* One policy as YAML, all layers merged, with the place of each line. */
 static int show(const char *name, const char *policy_file, bool json)
 {
     struct pol_file *file = NULL;
@@ -105,11 +131,11 @@ static int show(const char *name, const char *policy_file, bool json)
     if (!rc)
         rc = policy_source_compile(file, name, policy, &err);
     if (!rc && !json)
-        rc = pol_show(policy, &text, &err);
+        rc = pol_show(policy, file, &text, &err);
     if (rc) {
         status = cli_fail_error(&err);
     } else if (json) {
-        status = cli_print_json(describe(policy), JSON_COMPACT);
+        status = print_lines(policy, file, &err);
     } else {
         fputs(text, stdout);
         status = cli_finish_output();
@@ -161,7 +187,8 @@ int command_policy(int argc, char **argv)
             "check: every policy of FILE (or of the installed layers) is read and compiled;\n"
             "       a mistake is told with line and column, and status 3. What compiles and is\n"
             "       likely wrong all the same is told as a warning.\n"
-            "show:  a policy by name, as it comes out of all layers.\n"
+            "show:  a policy by name, as it comes out of all layers, with the file and line of\n"
+            "       each of its lines. It can be read again.\n"
             "explain: its states, what each costs in quality, and what asks for it; with\n"
             "       --reading temp.cpu=80C also which of them that is, and what reading would\n"
             "       change it. Sensors that are not named have no reading.",

@@ -22,12 +22,12 @@ static void split_compatible(struct pol_identity *machine, const char *bytes, si
 
 void gov_identify(const char *root, struct pol_identity *machine)
 {
-    char folder[GOV_PATH], bytes[1024];
+    char bytes[1024];
     size_t n;
     memset(machine, 0, sizeof *machine);
-    snprintf(folder, sizeof folder, "%.200s/", root ? root : "");
+    root = root ? root : "";
     for (int i = 0; i < POL_N_IDENTITIES; i++)
-        gov_file_text(folder, places[i], machine->text[i], POL_IDENTITY);
-    if (gov_file_bytes(folder, "proc/device-tree/compatible", bytes, sizeof bytes, &n) == 0)
+        gov_file_text(root, places[i], machine->text[i], POL_IDENTITY);
+    if (gov_file_bytes(root, "proc/device-tree/compatible", bytes, sizeof bytes, &n) == 0)
         split_compatible(machine, bytes, n);
 }

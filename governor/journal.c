@@ -266,7 +266,7 @@ static int write_start_line(struct gov_journal *j, const struct pol_policy *poli
                             uint64_t poll_ns, const char *memory, struct ert_error *err)
 {
     char *yaml = NULL;
-    int rc = pol_show(policy, &yaml, err);
+    int rc = pol_show(policy, NULL, &yaml, err);
     if (rc)
         return rc;
     json_t *start = json_pack("{s:s,s:i,s:s,s:s,s:I,s:I}", "type", "start", "version", 2, "policy",
@@ -286,7 +286,7 @@ int gov_journal_policy(struct gov_journal *j, double t_s, const struct pol_polic
     char *yaml = NULL;
     if (j->fd < 0)
         return 0;
-    int rc = pol_show(policy, &yaml, err);
+    int rc = pol_show(policy, NULL, &yaml, err);
     if (rc)
         return rc;
     json_t *line = json_pack("{s:s,s:f,s:s,s:s,s:I}", "type", "policy", "t_s", t_s, "policy",

@@ -18,8 +18,7 @@ struct compile {
     ert_fail(err, code, "%.80s:%zu:%zu: " fmt, (where).file, (where).line, (where).column,         \
              __VA_ARGS__)
 
-/* The entry of that name among n of them. */
-static const void *named(void *const *entries, size_t n, const char *name)
+const void *pol_named(void *const *entries, size_t n, const char *name)
 {
     for (size_t i = 0; i < n; i++)
         if (!strcmp(entries[i], name))
@@ -90,9 +89,9 @@ static int want_sensor(struct compile *c, const char *name, struct pol_where whe
     *index = find_sensor(p, name);
     if (*index >= 0)
         return 0;
-    const struct pol_sensor *given = named(c->file->sensors, c->file->n_sensors, name);
+    const struct pol_sensor_entry *given = pol_named(c->file->sensors, c->file->n_sensors, name);
     if (given) {
-        memcpy(&sensor, given, sizeof sensor);
+        memcpy(&sensor, &given->sensor, sizeof sensor);
     } else {
         snprintf(sensor.name, sizeof sensor.name, "%s", name);
         sensor.signal = dev_signal_find(name);
@@ -291,7 +290,7 @@ static int compile_ladder(struct compile *c, const struct pol_point *auto_ladder
 {
     struct pol_policy *p = c->policy;
     const char *name = c->entry->ladder;
-    const struct pol_ladder *ladder = named(c->file->ladders, c->file->n_ladders, name);
+    const struct pol_ladder *ladder = pol_named(c->file->ladders, c->file->n_ladders, name);
     if (!strcmp(name, "auto")) {
         if (n_auto == 0 || n_auto > POL_MAX_STATES)
             return FAIL_AT(
@@ -376,7 +375,7 @@ static int compile_all_but_failsafe(struct compile *c, const struct pol_point *a
 
 static const struct pol_entry *find_entry(const struct pol_file *file, const char *name)
 {
-    const struct pol_entry *entry = named(file->entries, file->n_entries, name);
+    const struct pol_entry *entry = pol_named(file->entries, file->n_entries, name);
     for (size_t i = 0; !entry && i < file->n_entries; i++) {
         const struct pol_entry *e = file->entries[i];
         for (size_t a = 0; a < e->n_aliases; a++)

@@ -8,12 +8,28 @@ enum {
     POL_MAX_ALIASES = 8,
     POL_MAX_ENTRIES = 64, /* of sensors, of ladders and of policies in all files together */
     POL_MAX_FILES = 64,
+    POL_MAX_KEYS = 16, /* of a mapping of the language */
 };
 
-/* Where something was written, for errors found after merging. */
+/* Where something was written, for errors found after merging and for who asks. */
 struct pol_where {
     const char *file; /* owned by the pol_file */
     size_t line, column;
+};
+
+/* Where a mapping was written, and each of the keys that it has; the others have their defaults. */
+struct pol_places {
+    struct pol_where where;
+    size_t n;
+    struct pol_place {
+        const char *key; /* one of the language's */
+        struct pol_where where;
+    } keys[POL_MAX_KEYS];
+};
+
+struct pol_sensor_entry {
+    struct pol_sensor sensor;
+    struct pol_places places;
 };
 
 struct pol_ladder {
@@ -21,6 +37,7 @@ struct pol_ladder {
     struct pol_where where;
     size_t n;
     struct pol_point points[POL_MAX_STATES];
+    struct pol_places places[POL_MAX_STATES]; /* of each point */
 };
 
 struct pol_trip_entry {
@@ -28,6 +45,7 @@ struct pol_trip_entry {
     char sensor[DEV_NAME];
     bool to_max; /* states: a..max */
     struct pol_where where;
+    struct pol_places places;
 };
 
 struct pol_missing {
@@ -41,16 +59,17 @@ struct pol_power_entry {
     char sensor[DEV_NAME], draw[DEV_NAME], ambient[DEV_NAME]; /* "" = none */
     bool has_switch_on, has_states, to_max, has_plant;
     struct pol_where where;
+    struct pol_places places, plant_places;
 };
 
 struct pol_entry {
     char name[POL_NAME];
     struct pol_where where;
+    struct pol_places places, dwell_places;
     size_t n_aliases, n_trips, n_missing;
     char aliases[POL_MAX_ALIASES][POL_NAME];
     char ladder[POL_NAME]; /* "auto" = from the catalog */
     double poll_s, dwell_down_s, dwell_up_s;
-    struct pol_where dwell_where; /* .file NULL = not written */
     struct pol_trip_entry trips[POL_MAX_TRIPS];
     struct pol_missing missing[POL_MAX_SENSORS];
     struct pol_power_entry power;
@@ -71,11 +90,13 @@ struct pol_file {
     char *names[POL_MAX_FILES];
     char device[POL_NAME]; /* "" = no file is for a device */
     size_t n_names, n_sensors, n_ladders, n_entries;
-    void *sensors[POL_MAX_ENTRIES]; /* struct pol_sensor */
+    void *sensors[POL_MAX_ENTRIES]; /* struct pol_sensor_entry */
     void *ladders[POL_MAX_ENTRIES]; /* struct pol_ladder */
     void *entries[POL_MAX_ENTRIES]; /* struct pol_entry */
 };
 
+/* The entry of that name among n of them, NULL if there is none (compile.c). */
+const void *pol_named(void *const *entries, size_t n, const char *name);
 /* Reads one YAML text into file (load.c). */
 int pol_load_text(struct pol_file *file, const char *name, const char *text, size_t size,
                   struct ert_error *err);

@@ -250,7 +250,8 @@ static void lint_unreachable(const struct linter *l)
 static void lint_short_dwell(const struct linter *l)
 {
     const struct pol_policy *p = l->policy;
-    struct pol_where where = l->entry->dwell_where.file ? l->entry->dwell_where : l->entry->where;
+    struct pol_where where =
+        l->entry->dwell_places.where.file ? l->entry->dwell_places.where : l->entry->where;
     if (p->n_trips == 0 && !p->power.on)
         return;
     if (p->dwell_up_s < p->poll_s)

@@ -10,6 +10,20 @@ struct pol_where pol_where_is(const struct load *l, const yaml_node_t *node)
     return (struct pol_where){l->name, node->start_mark.line + 1, node->start_mark.column + 1};
 }
 
+int pol_read_keys(struct load *l, const yaml_node_t *mapping, const char *what,
+                  const struct yaml_key *keys, size_t n, const yaml_node_t **values,
+                  struct pol_places *places)
+{
+    int rc = yaml_read_keys(&l->tree, mapping, what, keys, n, values);
+    places->where = pol_where_is(l, mapping);
+    for (size_t i = 0; !rc && i < n; i++) {
+        const yaml_node_t *key = values[i] ? yaml_find_key(&l->tree, mapping, keys[i].name) : NULL;
+        if (key && places->n < POL_MAX_KEYS)
+            places->keys[places->n++] = (struct pol_place){keys[i].name, pol_where_is(l, key)};
+    }
+    return rc;
+}
+
 int pol_read_seconds(struct load *l, const yaml_node_t *node, const char *what, double min,
                      double *seconds)
 {
@@ -260,5 +274,6 @@ const char *pol_file_device(const struct pol_file *file)
 
 const struct pol_sensor *pol_file_sensor(const struct pol_file *file, size_t i)
 {
-    return i < file->n_sensors ? file->sensors[i] : NULL;
+    const struct pol_sensor_entry *entry = i < file->n_sensors ? file->sensors[i] : NULL;
+    return entry ? &entry->sensor : NULL;
 }

@@ -20,6 +20,10 @@ struct load {
 /* ---- values (load.c) ----------------------------------------------------------------------- */
 
 struct pol_where pol_where_is(const struct load *l, const yaml_node_t *node);
+/* As yaml_read_keys, and the places of what is there. */
+int pol_read_keys(struct load *l, const yaml_node_t *mapping, const char *what,
+                  const struct yaml_key *keys, size_t n, const yaml_node_t **values,
+                  struct pol_places *places);
 /* A time of min to a day. */
 int pol_read_seconds(struct load *l, const yaml_node_t *node, const char *what, double min,
                      double *seconds);

@@ -31,7 +31,8 @@ static int read_point_name(struct load *l, const yaml_node_t *node, const char *
     return rc;
 }
 
-static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol_point *p)
+static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol_point *p,
+                             struct pol_places *places)
 {
     static const struct yaml_key keys[] = {
         {"point", true, false},
@@ -54,7 +55,7 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
     };
     const yaml_node_t *values[N];
     long threads = 0;
-    int rc = yaml_read_keys(&l->tree, node, "point", keys, N, values);
+    int rc = pol_read_keys(l, node, "point", keys, N, values, places);
     if (!rc)
         rc = read_point_name(l, values[POINT], "point", p->point);
     if (!rc && values[THREADS])
@@ -76,14 +77,23 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
     return rc;
 }
 
+static int read_point_alone(struct load *l, const yaml_node_t *node, struct pol_point *p,
+                            struct pol_places *places)
+{
+    places->where = pol_where_is(l, node);
+    places->keys[places->n++] = (struct pol_place){"point", places->where};
+    return read_point_name(l, node, "point", p->point);
+}
+
 static int read_rung(struct load *l, const yaml_node_t *node, struct pol_ladder *ladder)
 {
     if (ladder->n == POL_MAX_STATES)
         return yaml_fail(&l->tree, node, ERT_E_RANGE, "ladder '%s' has more than %d points",
                          ladder->name, POL_MAX_STATES);
     struct pol_point *p = &ladder->points[ladder->n];
-    int rc = node->type == YAML_MAPPING_NODE ? read_rung_mapping(l, node, p)
-                                             : read_point_name(l, node, "point", p->point);
+    struct pol_places *places = &ladder->places[ladder->n];
+    int rc = node->type == YAML_MAPPING_NODE ? read_rung_mapping(l, node, p, places)
+                                             : read_point_alone(l, node, p, places);
     if (rc)
         return rc;
     p->pause = !strcmp(p->point, "pause");

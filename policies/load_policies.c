@@ -6,8 +6,7 @@ static int read_dwell(struct load *l, const yaml_node_t *node, struct pol_entry 
 {
     static const struct yaml_key keys[] = {{"down", false, false}, {"up", false, false}};
     const yaml_node_t *values[2];
-    policy->dwell_where = pol_where_is(l, node);
-    int rc = yaml_read_keys(&l->tree, node, "dwell", keys, 2, values);
+    int rc = pol_read_keys(l, node, "dwell", keys, 2, values, &policy->dwell_places);
     if (!rc && values[0])
         rc = pol_read_seconds(l, values[0], "down", 0, &policy->dwell_down_s);
     if (!rc && values[1])
@@ -103,9 +102,10 @@ int pol_read_policy(struct load *l, const yaml_node_t *key, const yaml_node_t *v
 {
     char name[POL_NAME];
     const yaml_node_t *values[N_POLICY_KEYS];
+    struct pol_places places = {.n = 0};
     int rc = pol_read_name(l, key, "policies", name);
     if (!rc)
-        rc = yaml_read_keys(&l->tree, value, name, policy_keys, N_POLICY_KEYS, values);
+        rc = pol_read_keys(l, value, name, policy_keys, N_POLICY_KEYS, values, &places);
     if (rc)
         return rc;
     struct pol_entry *policy =
@@ -113,6 +113,7 @@ int pol_read_policy(struct load *l, const yaml_node_t *key, const yaml_node_t *v
     if (!policy)
         return pol_no_entry(l, key, "policies");
     policy->where = pol_where_is(l, key);
+    policy->places = places;
     policy->poll_s = 0.5;
     policy->dwell_up_s = 10;
     policy->missing_default = -1;

@@ -174,7 +174,7 @@ static int read_plant(struct load *l, const yaml_node_t *node, struct pol_power_
     enum { CHIP, CASE, AT, AMBIENT, AMBIENT_SENSOR, N = sizeof keys / sizeof *keys };
     struct pol_power *power = &entry->power;
     const yaml_node_t *values[N];
-    int rc = yaml_read_keys(&l->tree, node, "plant", keys, N, values);
+    int rc = pol_read_keys(l, node, "plant", keys, N, values, &entry->plant_places);
     if (!rc)
         rc = read_thermal_node(l, values[CHIP], "chip", &power->plant.r_chip, &power->plant.c_chip);
     if (!rc)
@@ -228,7 +228,7 @@ int pol_read_power(struct load *l, const yaml_node_t *node, struct pol_entry *po
     power->on = true;
     power->k_po = power->k_pu = power->k_i = power->k_d = -1;
     power->horizon_s = 60;
-    int rc = yaml_read_keys(&l->tree, node, "power", power_keys, N_POWER_KEYS, values);
+    int rc = pol_read_keys(l, node, "power", power_keys, N_POWER_KEYS, values, &entry->places);
     for (size_t i = 0; !rc && i < N_POWER_KEYS; i++)
         if (values[i])
             rc = power_readers[i](l, values[i], entry);

@@ -129,11 +129,21 @@ static int read_median(struct load *l, const yaml_node_t *node, struct pol_senso
     return rc;
 }
 
-/* {sources: [...], max: [...], stale: 10s, stuck: 5min, median: 3} */
-static int read_sensor_mapping(struct load *l, const yaml_node_t *node, struct pol_sensor *sensor)
+static int read_sources_alone(struct load *l, const yaml_node_t *node,
+                              struct pol_sensor_entry *entry)
 {
+    entry->places.keys[entry->places.n++] = (struct pol_place){"sources", pol_where_is(l, node)};
+    return read_sources(l, node, &entry->sensor);
+}
+
+/* {sources: [...], max: [...], stale: 10s, stuck: 5min, median: 3} */
+static int read_sensor_mapping(struct load *l, const yaml_node_t *node,
+                               struct pol_sensor_entry *entry)
+{
+    struct pol_sensor *sensor = &entry->sensor;
     const yaml_node_t *values[N_SENSOR_KEYS];
-    int rc = yaml_read_keys(&l->tree, node, sensor->name, sensor_keys, N_SENSOR_KEYS, values);
+    int rc =
+        pol_read_keys(l, node, sensor->name, sensor_keys, N_SENSOR_KEYS, values, &entry->places);
     if (!rc && values[SOURCES])
         rc = read_sources(l, values[SOURCES], sensor);
     if (!rc)
@@ -157,13 +167,15 @@ int pol_read_sensor(struct load *l, const yaml_node_t *key, const yaml_node_t *v
     int rc = pol_read_signal(l, key, "sensors", name, &signal);
     if (rc)
         return rc;
-    struct pol_sensor *sensor =
-        pol_entry_of(l->file->sensors, &l->file->n_sensors, sizeof *sensor, name);
-    if (!sensor)
+    struct pol_sensor_entry *entry =
+        pol_entry_of(l->file->sensors, &l->file->n_sensors, sizeof *entry, name);
+    if (!entry)
         return pol_no_entry(l, key, "sensors");
-    sensor->signal = signal;
-    sensor->stale_s = signal->stale_s;
-    sensor->missing_state = -1;
-    return value->type == YAML_MAPPING_NODE ? read_sensor_mapping(l, value, sensor)
-                                            : read_sources(l, value, sensor);
+    entry->sensor.signal = signal;
+    entry->sensor.stale_s = signal->stale_s;
+    entry->sensor.missing_state = -1;
+    rc = value->type == YAML_MAPPING_NODE ? read_sensor_mapping(l, value, entry)
+                                          : read_sources_alone(l, value, entry);
+    entry->places.where = pol_where_is(l, key);
+    return rc;
 }

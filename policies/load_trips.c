@@ -110,7 +110,7 @@ static int read_trip(struct load *l, const yaml_node_t *node, struct pol_entry *
     const yaml_node_t *values[N_TRIP_KEYS];
     entry->where = pol_where_is(l, node);
     trip->governor = POL_STEP_WISE;
-    int rc = yaml_read_keys(&l->tree, node, "trip", trip_keys, N_TRIP_KEYS, values);
+    int rc = pol_read_keys(l, node, "trip", trip_keys, N_TRIP_KEYS, values, &entry->places);
     if (!rc)
         rc = pol_read_name(l, values[NAME], "name", trip->name);
     if (!rc)

@@ -184,9 +184,22 @@ int pol_lint(const struct pol_file *file, size_t i,
  * estimated from the bytes that the points read. Without `power:` it changes nothing but the
  * points. */
 void pol_set_powers(struct pol_policy *policy, const double *decode_w, const double *prefill_w);
-/* The compiled policy as YAML text a person can read and load again; *text is the caller's to free.
- */
-int pol_show(const struct pol_policy *policy, char **text, struct ert_error *err);
+/* One line of the compiled policy as YAML, and where it comes from. */
+struct pol_line {
+    const char *text;     /* without its end */
+    const char *file;     /* the pol_file's; NULL = written nowhere: a heading, or defaults alone */
+    size_t line;          /* in file, from 1 */
+    const char *defaults; /* keys on the line that no file has: "hysteresis, governor"; "" = none */
+};
+/* Calls tell for each line in turn, which lasts as long as the call. file: what the policy was
+ * compiled from; NULL = without places. */
+int pol_show_lines(const struct pol_policy *policy, const struct pol_file *file,
+                   void (*tell)(void *ctx, const struct pol_line *line), void *ctx,
+                   struct ert_error *err);
+/* The same as one text that a person can read, and that loads again as the same policy; places are
+ * comments at the end of lines. *text is the caller's to free. */
+int pol_show(const struct pol_policy *policy, const struct pol_file *file, char **text,
+             struct ert_error *err);
 
 /* ---- deciding ------------------------------------------------------------------------------ */
 

@@ -195,9 +195,17 @@ int yaml_read_keys(struct yaml_tree *tree, const yaml_node_t *mapping, const cha
     return rc;
 }
 
-/* Errors, journals and pol_show repeat these texts: no control characters, no broken UTF-8, none of
- * Unicode's line breaks (YAML 1.1 folds them). */
-static bool is_printable(const char *text, size_t n)
+const yaml_node_t *yaml_find_key(struct yaml_tree *tree, const yaml_node_t *mapping,
+                                 const char *name)
+{
+    const yaml_node_t *key, *value;
+    for (size_t i = 0; (key = yaml_pair(tree, mapping, i, &value)); i++)
+        if (yaml_is_text(key, name))
+            return key;
+    return NULL;
+}
+
+bool yaml_is_printable(const char *text, size_t n)
 {
     for (size_t i = 0, length; i < n; i += length) {
         length = ert_utf8_length(text + i, n - i);
@@ -226,7 +234,7 @@ int yaml_read_text(struct yaml_tree *tree, const yaml_node_t *node, const char *
         return yaml_fail(tree, node, ERT_E_FORMAT, "%s: is empty", what);
     if (n >= size)
         return yaml_fail(tree, node, ERT_E_RANGE, "%s: longer than %zu bytes", what, size - 1);
-    if (!is_printable(value, n))
+    if (!yaml_is_printable(value, n))
         return yaml_fail(tree, node, ERT_E_FORMAT, "%s: expected printable text on one line", what);
     memcpy(text, value, n);
     text[n] = '\0';

@@ -47,7 +47,13 @@ int yaml_expect_sequence(struct yaml_tree *tree, const yaml_node_t *node, const 
  * unknown keys (with the nearest), those of later versions, and absent required ones. */
 int yaml_read_keys(struct yaml_tree *tree, const yaml_node_t *mapping, const char *what,
                    const struct yaml_key *keys, size_t n, const yaml_node_t **values);
+/* The mapping's key of that name itself; NULL if it has none. */
+const yaml_node_t *yaml_find_key(struct yaml_tree *tree, const yaml_node_t *mapping,
+                                 const char *name);
 
+/* Errors, journals and pol_show repeat texts of policies: no control characters, no broken UTF-8,
+ * none of Unicode's line breaks (YAML 1.1 folds them). */
+bool yaml_is_printable(const char *text, size_t n);
 /* Whether the node is that very scalar. */
 bool yaml_is_text(const yaml_node_t *node, const char *text);
 /* The scalar's text, of at most size - 1 bytes of printable UTF-8 and not empty. */

@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (pol_compile(file, pol_file_name(file, i), NULL, 0, &policy, &err))
             continue;
         decide(&policy);
-        if (pol_show(&policy, &text, &err))
+        if (pol_show(&policy, file, &text, &err))
             abort();
         free(text);
     }

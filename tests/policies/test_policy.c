@@ -282,11 +282,13 @@ static void test_later_files_override_by_name(void **state)
     pol_file_free(file);
 }
 
-static void assert_round_trip(const struct pol_policy *policy)
+/* file: as pol_show has it. */
+static void assert_round_trip(const struct pol_policy *policy, const struct pol_file *file)
 {
     char *text;
     struct ert_error err = {0};
-    assert_int_equal(pol_show(policy, &text, &err), 0);
+    assert_int_equal(pol_show(policy, file, &text, &err), 0);
+    assert_true(!strstr(text, "  # ") == !file);
     struct pol_policy back = compiled(text, policy->name);
     if (memcmp(&back, policy, sizeof back) != 0)
         fail_msg("%s", text);
@@ -303,7 +305,8 @@ static void test_what_is_shown_compiles_to_the_same(void **state)
     for (size_t i = 0; i < pol_file_count(file); i++) {
         struct pol_policy policy;
         assert_int_equal(pol_compile(file, pol_file_name(file, i), NULL, 0, &policy, &err), 0);
-        assert_round_trip(&policy);
+        assert_round_trip(&policy, NULL);
+        assert_round_trip(&policy, file);
     }
     pol_file_free(file);
     struct pol_policy odd = compiled(
@@ -317,7 +320,90 @@ static void test_what_is_shown_compiles_to_the_same(void **state)
         "1.5min, states: 0..max,\n"
         "           when: discharging}]}}\n",
         "x: y");
-    assert_round_trip(&odd);
+    assert_round_trip(&odd, NULL);
+}
+
+struct told {
+    size_t n;
+    struct pol_line lines[32];
+    char text[32][400], defaults[32][80];
+};
+
+static void keep_line(void *ctx, const struct pol_line *line)
+{
+    struct told *told = ctx;
+    assert_true(told->n < 32);
+    struct pol_line *kept = &told->lines[told->n];
+    *kept = *line;
+    snprintf(told->text[told->n], sizeof told->text[0], "%s", line->text);
+    snprintf(told->defaults[told->n], sizeof told->defaults[0], "%s", line->defaults);
+    kept->text = told->text[told->n];
+    kept->defaults = told->defaults[told->n++];
+}
+
+/* The one line that has the words: from that file and line (0 = nowhere), with those defaults. */
+static void assert_comes_from(const struct told *told, const char *words, const char *file,
+                              size_t line, const char *defaults)
+{
+    const struct pol_line *found = NULL;
+    for (size_t i = 0; i < told->n; i++)
+        if (strstr(told->lines[i].text, words)) {
+            assert_null(found);
+            found = &told->lines[i];
+        }
+    assert_non_null(found);
+    if (file)
+        assert_string_equal(found->file, file);
+    else
+        assert_null(found->file);
+    assert_int_equal(found->line, line);
+    assert_string_equal(found->defaults, defaults);
+}
+
+static void test_lines_know_where_they_come_from(void **state)
+{
+    (void)state;
+    char base[] = "/tmp/policy-XXXXXX", over[] = "/tmp/policy-XXXXXX";
+    write_file(base, "edgert: 1\n"
+                     "sensors: {temp.cpu: thermal:mine}\n"
+                     "ladders:\n"
+                     "  l:\n"
+                     "    - w8a8\n"
+                     "    - pause\n"
+                     "policies:\n"
+                     "  p:\n"
+                     "    ladder: l\n"
+                     "    poll:\n"
+                     "      1s\n"
+                     "    trips:\n"
+                     "      - {name: t, sensor: temp.cpu, above: 70C, states: 1}\n"
+                     "    dwell: {up: 3s}\n");
+    write_file(over, "edgert: 1\n\nsensors: {temp.cpu: {sources: thermal:other,\n  stale: 9s}}\n");
+    const char *paths[] = {base, over};
+    struct pol_file *file;
+    struct pol_policy policy;
+    struct told told = {.n = 0};
+    struct ert_error err = {0};
+    assert_int_equal(pol_file_load(&file, paths, 2, &err), 0);
+    assert_int_equal(pol_compile(file, "p", NULL, 0, &policy, &err), 0);
+    assert_int_equal(pol_show_lines(&policy, file, keep_line, &told, &err), 0);
+    assert_int_equal(told.n, 15);
+    assert_comes_from(&told, "edgert: 1", NULL, 0, "");
+    assert_comes_from(&told, "sensors:", NULL, 0, "");
+    assert_comes_from(&told, "thermal:other", over, 3, "");
+    assert_comes_from(&told, "\"states\":", base, 4, "");
+    assert_comes_from(&told, "{point: \"w8a8\"", base, 5, "name");
+    assert_comes_from(&told, "{point: \"pause\"", base, 6, "name");
+    assert_comes_from(&told, "  \"p\":", base, 8, "");
+    assert_comes_from(&told, "ladder: \"states\"", base, 9, "");
+    assert_comes_from(&told, "poll: 1s", base, 10, "");
+    assert_comes_from(&told, "trips:", base, 12, "");
+    assert_comes_from(&told, "{name: \"t\"", base, 13, "hysteresis, governor");
+    assert_comes_from(&told, "dwell:", base, 14, "down");
+    assert_comes_from(&told, "failsafe:", NULL, 0, "failsafe");
+    unlink(base);
+    unlink(over);
+    pol_file_free(file);
 }
 
 static void test_guarantees_bring_their_sensors(void **state)
@@ -333,7 +419,7 @@ static void test_guarantees_bring_their_sensors(void **state)
     assert_string_equal(p.guarantees[1], "temp.skin < 45C until[0:10s] temp.cpu < 80C");
     assert_int_equal(p.n_sensors, 2);
     assert_string_equal(p.sensors[1].name, "temp.skin");
-    assert_round_trip(&p);
+    assert_round_trip(&p, NULL);
 }
 
 /* ---- deciding ------------------------------------------------------------------------------ */
@@ -767,6 +853,7 @@ int main(void)
         cmocka_unit_test(test_auto_ladder),
         cmocka_unit_test(test_later_files_override_by_name),
         cmocka_unit_test(test_what_is_shown_compiles_to_the_same),
+        cmocka_unit_test(test_lines_know_where_they_come_from),
         cmocka_unit_test(test_guarantees_bring_their_sensors),
         cmocka_unit_test(test_a_guarantee_is_broken_once),
         cmocka_unit_test(test_step_wise_enters_climbs_and_eases),

@@ -33,7 +33,7 @@ static void assert_round_trip(const struct pol_policy *policy)
 {
     char *text;
     struct ert_error err = {0};
-    assert_int_equal(pol_show(policy, &text, &err), 0);
+    assert_int_equal(pol_show(policy, NULL, &text, &err), 0);
     struct pol_policy back = compiled(text);
     if (memcmp(&back, policy, sizeof back) != 0)
         fail_msg("%s", text);
