@@ -6,6 +6,10 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
+#ifdef __aarch64__
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 static bool cpu_has_scalar(void)
 {
@@ -27,6 +31,19 @@ static bool cpu_has_avx512vnni(void)
     return cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+#ifdef __aarch64__
+static bool cpu_has_neondot(void)
+{
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
+
+/* The dot kernels fill what this ISA has no version of. */
+static bool cpu_has_neoni8mm(void)
+{
+    return cpu_has_neondot() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM);
 }
 #endif
 
@@ -53,7 +70,23 @@ static const struct {
     {cpu_has_avx512vnni,
      {
          .isa = "avx512vnni",
-#define K(op, type, scalar, avx2, avx512vnni) .op = rt_##op##_##avx512vnni,
+#define K(op, type, scalar, avx2, avx512vnni, ...) .op = rt_##op##_##avx512vnni,
+#include "runtime/kernels/kernels.def"
+#undef K
+     }},
+#endif
+#ifdef __aarch64__
+    {cpu_has_neondot,
+     {
+         .isa = "neondot",
+#define K(op, type, scalar, avx2, avx512vnni, neondot, ...) .op = rt_##op##_##neondot,
+#include "runtime/kernels/kernels.def"
+#undef K
+     }},
+    {cpu_has_neoni8mm,
+     {
+         .isa = "neoni8mm",
+#define K(op, type, scalar, avx2, avx512vnni, neondot, neoni8mm) .op = rt_##op##_##neoni8mm,
 #include "runtime/kernels/kernels.def"
 #undef K
      }},

@@ -34,5 +34,13 @@ def test_aarch64_without_dotprod():
     check_aarch64("cortex-a72", "scalar")
 
 
+def test_aarch64_with_dotprod():
+    check_aarch64("neoverse-n1", "neondot")
+
+
+def test_aarch64_with_i8mm():
+    check_aarch64("max", "neoni8mm")
+
+
 if __name__ == "__main__":
     tap.main()
