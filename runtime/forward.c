@@ -243,18 +243,18 @@ static void gate(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t 
                  struct place at)
 {
     const struct rt_layer *l = &f->pack->layers[layer];
-    const struct rt_matrix *v = &f->step.tier->extras[layer].comp_v;
     const struct rt_signal *b = &at.stream->normed;
     uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
-    uint32_t groups = f->step.tier->dims[layer].mlp / PACK_GROUP;
+    const struct rt_dims *d = &f->step.tier->dims[layer];
+    uint32_t groups = d->mlp / PACK_GROUP;
     struct rows g = part_of(first, end, 0, groups);
-    struct rows c = part_of(first, end, groups, v->rows / PACK_GROUP);
+    struct rows c = part_of(first, end, groups, d->comp / PACK_GROUP);
     if (g.n) {
         product(f, &l->gate, b, 0, n, in_rows(g, PACK_GROUP), embd, f->gated.f32, f->gated.width);
         product(f, &l->up, b, 0, n, in_rows(g, PACK_GROUP), embd, f->up, f->gated.width);
     }
     if (c.n)
-        product(f, v, b, 0, n, in_rows(c, PACK_GROUP), embd, f->comp.f32, f->comp.width);
+        product(f, &l->comp_v, b, 0, n, in_rows(c, PACK_GROUP), embd, f->comp.f32, f->comp.width);
     for (uint32_t col = 0; col < n; col++) {
         size_t from = (size_t)col * f->gated.width + g.first * PACK_GROUP;
         if (g.n)
@@ -268,19 +268,19 @@ static void gate(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t 
 static void project_down(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
                          struct place at)
 {
-    const struct rt_extras *x = &f->step.tier->extras[layer];
+    const struct rt_layer *l = &f->pack->layers[layer];
+    const struct rt_dims *d = &f->step.tier->dims[layer];
     uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
     struct rows rows = in_rows((struct rows){first, end - first}, PACK_TILE);
     (void)at;
-    product(f, &f->pack->layers[layer].down, &f->gated, 0, n, rows, f->step.tier->dims[layer].mlp,
-            f->out, embd);
-    if (x->comp_u.data)
-        product(f, &x->comp_u, &f->comp, 0, n, rows, x->comp_u.cols, f->correction, embd);
+    product(f, &l->down, &f->gated, 0, n, rows, d->mlp, f->out, embd);
+    if (d->comp)
+        product(f, &l->comp_u, &f->comp, 0, n, rows, d->comp, f->correction, embd);
 }
 
 static void mlp(struct rt_forward *f, uint32_t i, struct place at)
 {
-    uint32_t channels = f->step.tier->dims[i].mlp + f->step.tier->extras[i].comp_v.rows;
+    uint32_t channels = f->step.tier->dims[i].mlp + f->step.tier->dims[i].comp;
     stage(f, gate, i, channels / PACK_GROUP, at);
     stage(f, project_down, i, f->pack->model.n_embd_pad / PACK_TILE, at);
 }
@@ -309,7 +309,7 @@ static void layer(struct rt_forward *f, uint32_t i, struct place at)
 {
     const struct rt_layer *l = &f->pack->layers[i];
     const struct rt_extras *x = &f->step.tier->extras[i];
-    const float *correction = x->comp_u.data ? f->correction : NULL;
+    const float *correction = f->step.tier->dims[i].comp ? f->correction : NULL;
     for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride)
         normalize(f, at.stream, l->norm_attn, col);
     meet(f, at);

@@ -54,11 +54,10 @@ static uint32_t widest_mlp(const struct rt_pack *pack)
 static uint32_t largest_rank(const struct rt_pack *pack)
 {
     uint32_t largest = 0;
-    for (uint32_t t = 0; t < pack->n_tiers; t++)
-        for (uint32_t i = 0; i < pack->model.n_layers; i++) {
-            uint32_t rank = pack->tiers[t].extras[i].comp_v.rows;
-            largest = rank > largest ? rank : largest;
-        }
+    for (uint32_t i = 0; i < pack->model.n_layers; i++) {
+        uint32_t rank = pack->layers[i].comp_v.rows;
+        largest = rank > largest ? rank : largest;
+    }
     return largest;
 }
 

@@ -21,15 +21,16 @@ struct rt_model {
     bool tied;
 };
 
-/* Widths of one layer at one tier, multiples of 32. */
+/* Widths of one layer at one tier, multiples of 32. From tier to tier the first three fall, as the
+ * layer loses channels, and the rank of its compensator rises. */
 struct rt_dims {
     uint32_t mlp, qk, vo;
+    uint32_t comp; /* 0: none */
 };
 
-/* Private extras of one layer at one tier; absent ones are NULL (matrices: data == NULL). */
+/* Private extras of one layer at one tier; absent ones are NULL. */
 struct rt_extras {
     const float *attn_bias, *mlp_bias; /* [n_embd_pad] */
-    struct rt_matrix comp_v, comp_u;   /* [rank x n_embd_pad], [n_embd_pad x rank] */
 };
 
 struct rt_tier {
@@ -47,6 +48,8 @@ struct rt_layer {
     const float *q_bias;          /* [n_heads * qk of the widest tier], in Q's row order */
     const float *k_bias, *v_bias; /* [n_kv_heads][head_pad] */
     const float *q_norm, *k_norm; /* [n_kv_heads][head_pad], of each head, before RoPE */
+    /* [R x n_embd_pad], [n_embd_pad x R], R the rank at the narrowest tier; data == NULL: none. */
+    struct rt_matrix comp_v, comp_u;
 };
 
 /* What the build measured of one point on text of its own that nothing was fitted to, against the

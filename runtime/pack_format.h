@@ -1,4 +1,4 @@
-/* The bytes of a pack, version 1, as docs/pack-format.md defines them. Shared by the reader here
+/* The bytes of a pack, version 2, as docs/pack-format.md defines them. Shared by the reader here
  * and the writer in variants/. Little-endian hosts only. */
 #ifndef RT_PACK_FORMAT_H
 #define RT_PACK_FORMAT_H
@@ -8,7 +8,7 @@
 #define PACK_MAGIC "EDGERT\x1a\n"
 
 enum {
-    PACK_VERSION = 1,
+    PACK_VERSION = 2,
     PACK_PAGE = 4096,
     PACK_ALIGN = 64,
     PACK_MAX_SECTIONS = 16,

@@ -49,6 +49,7 @@ static const struct field dims_fields[] = {
     FIELD(rt_dims, FIELD_UINT, mlp, 32, 1 << 20),
     FIELD(rt_dims, FIELD_UINT, qk, 32, 1024),
     FIELD(rt_dims, FIELD_UINT, vo, 32, 1024),
+    FIELD(rt_dims, FIELD_UINT, comp, 0, 4096),
 };
 
 static const struct {
@@ -181,10 +182,22 @@ static int check_width(const struct rt_pack *pack, const char *name, uint32_t ti
                     pack->path, tier, layer, name, width, PACK_GROUP, above, PACK_REMEDY);
 }
 
+/* The rank of a compensator: a multiple of 32 and no less than at the tier before. */
+static int check_rank(const struct rt_pack *pack, uint32_t tier, uint32_t layer, uint32_t rank,
+                      uint32_t above, struct ert_error *err)
+{
+    if (rank % PACK_GROUP == 0 && rank >= above)
+        return 0;
+    return ert_fail(err, ERT_E_FORMAT,
+                    "%s: section META, tiers[%u].dims[%u].comp is %u, expected a multiple of %d, "
+                    "at least %u; %s",
+                    pack->path, tier, layer, rank, PACK_GROUP, above, PACK_REMEDY);
+}
+
 static int read_dims(struct rt_pack *pack, uint32_t t, const json_t *list, struct ert_error *err)
 {
     const struct rt_model *m = &pack->model;
-    const struct rt_dims model = {pack_pad(m->n_ff, PACK_GROUP), m->head_pad, m->head_pad};
+    const struct rt_dims model = {pack_pad(m->n_ff, PACK_GROUP), m->head_pad, m->head_pad, 0};
     if (!json_is_array(list) || json_array_size(list) != m->n_layers)
         return ert_fail(err, ERT_E_FORMAT,
                         "%s: section META, tiers[%u].dims is no list of %u layers; %s", pack->path,
@@ -202,6 +215,8 @@ static int read_dims(struct rt_pack *pack, uint32_t t, const json_t *list, struc
             rc = check_width(pack, "qk", t, i, d->qk, above->qk, err);
         if (!rc)
             rc = check_width(pack, "vo", t, i, d->vo, above->vo, err);
+        if (!rc)
+            rc = check_rank(pack, t, i, d->comp, above->comp, err);
         if (rc)
             return rc;
     }

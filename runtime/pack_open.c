@@ -258,7 +258,7 @@ static uint64_t matrix_bytes(const struct rt_matrix *m, unsigned weight_bits, ui
                              uint64_t cols)
 {
     uint64_t tiles = rows / PACK_TILE, groups = cols / PACK_GROUP;
-    if (!m->data)
+    if (!m->data || groups == 0)
         return 0;
     if (!m->pairs)
         return tiles * groups * PACK_F32_BLOCK;
@@ -284,8 +284,8 @@ static uint64_t layer_bytes(const struct rt_pack *pack, uint32_t i, unsigned bit
            matrix_bytes(&l->o, bits, embd, heads * d->vo) +
            matrix_bytes(&l->gate, bits, d->mlp, embd) + matrix_bytes(&l->up, bits, d->mlp, embd) +
            matrix_bytes(&l->down, bits, embd, d->mlp) +
-           matrix_bytes(&x->comp_v, bits, x->comp_v.rows, embd) +
-           matrix_bytes(&x->comp_u, bits, embd, x->comp_u.cols);
+           matrix_bytes(&l->comp_v, bits, d->comp, embd) +
+           matrix_bytes(&l->comp_u, bits, embd, d->comp);
 }
 
 uint64_t rt_pack_bytes_per_token(const struct rt_pack *pack, unsigned variant, unsigned tier)

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_COMP_RANK = 4096 };
-
 enum scope { OF_MODEL, OF_LAYER, OF_TIER };
 enum form { VECTOR, MATRIX, TABLE };
 enum extent { ONE, VOCAB, EMBD, HEADS_QK, HEADS_VO, HEADS_KV, MLP, PAIR_TABLE, FREQUENCIES, RANK };
@@ -41,8 +39,8 @@ static const struct role roles[] = {
     ROLE(PAIRS, OF_LAYER, TABLE, ONE, PAIR_TABLE, NEEDED, rt_layer, pairs),
     ROLE(ATTN_BIAS, OF_TIER, VECTOR, ONE, EMBD, OPTIONAL, rt_extras, attn_bias),
     ROLE(MLP_BIAS, OF_TIER, VECTOR, ONE, EMBD, OPTIONAL, rt_extras, mlp_bias),
-    ROLE(COMP_V, OF_TIER, MATRIX, RANK, EMBD, OPTIONAL, rt_extras, comp_v),
-    ROLE(COMP_U, OF_TIER, MATRIX, EMBD, RANK, OPTIONAL, rt_extras, comp_u),
+    ROLE(COMP_V, OF_LAYER, MATRIX, RANK, EMBD, OPTIONAL, rt_layer, comp_v),
+    ROLE(COMP_U, OF_LAYER, MATRIX, EMBD, RANK, OPTIONAL, rt_layer, comp_u),
     ROLE(Q_BIAS, OF_LAYER, VECTOR, ONE, HEADS_QK, OPTIONAL, rt_layer, q_bias),
     ROLE(K_BIAS, OF_LAYER, VECTOR, ONE, HEADS_KV, OPTIONAL, rt_layer, k_bias),
     ROLE(V_BIAS, OF_LAYER, VECTOR, ONE, HEADS_KV, OPTIONAL, rt_layer, v_bias),
@@ -97,7 +95,7 @@ static int fail_tensor(const struct reader *r, uint32_t i, const char *what)
                     (size_t)i * sizeof t, describe(&t, name), what, PACK_REMEDY);
 }
 
-static uint32_t extent_of(const struct rt_pack *pack, enum extent e, uint32_t layer, uint32_t rank)
+static uint32_t extent_of(const struct rt_pack *pack, enum extent e, uint32_t layer)
 {
     const struct rt_model *m = &pack->model;
     switch (e) {
@@ -120,7 +118,7 @@ static uint32_t extent_of(const struct rt_pack *pack, enum extent e, uint32_t la
     case FREQUENCIES:
         return m->head_pad / 2;
     case RANK:
-        return rank;
+        return pack->tiers[pack->n_tiers - 1].dims[layer].comp;
     }
     return 0;
 }
@@ -146,17 +144,13 @@ static int check_shape(const struct reader *r, uint32_t i, const struct pack_ten
     const uint32_t kind[] = {
         [VECTOR] = PACK_F32_VECTOR, [MATRIX] = matrix, [TABLE] = PACK_U16_TABLE};
     char what[160];
-    uint32_t rank = role->rows == RANK ? t->rows : t->cols;
-    uint32_t rows = extent_of(r->pack, role->rows, t->layer, rank);
-    uint32_t cols = extent_of(r->pack, role->cols, t->layer, rank);
+    uint32_t rows = extent_of(r->pack, role->rows, t->layer);
+    uint32_t cols = extent_of(r->pack, role->cols, t->layer);
     if (t->rows != rows || t->cols != cols || t->kind != kind[role->form]) {
         snprintf(what, sizeof what, "kind %u, %u x %u, expected kind %u, %u x %u", t->kind, t->rows,
                  t->cols, kind[role->form], rows, cols);
         return fail_tensor(r, i, what);
     }
-    if ((role->rows == RANK || role->cols == RANK) &&
-        (rank == 0 || rank % PACK_GROUP || rank > MAX_COMP_RANK))
-        return fail_tensor(r, i, "the rank is no multiple of 32 up to 4096");
     bool nested = t->kind == PACK_NESTED;
     if (t->outlier_groups > (nested ? 1 : 0) || t->flags > (nested ? PACK_FLAG_L_RESIDENT : 0))
         return fail_tensor(r, i, "outlier groups or flags that this kind does not have");
@@ -333,7 +327,6 @@ static int check_overlaps(struct reader *r)
     return 0;
 }
 
-/* Every tensor that the model needs was there, and compensators came in twos. */
 static bool has_tensor(const struct role *role, const char *owner)
 {
     const void *slot = owner + role->slot;
@@ -341,6 +334,7 @@ static bool has_tensor(const struct role *role, const char *owner)
                                 : *(const void *const *)slot != NULL;
 }
 
+/* Every tensor that the model needs was there. */
 static int check_complete(const struct rt_pack *pack, struct ert_error *err)
 {
     for (uint32_t id = 1; id < N_ROLES; id++) {
@@ -364,17 +358,18 @@ static int check_complete(const struct rt_pack *pack, struct ert_error *err)
     return 0;
 }
 
+/* Both matrices of a layer's compensator are there, or it has none. */
 static int check_compensators(const struct rt_pack *pack, struct ert_error *err)
 {
-    for (uint32_t t = 0; t < pack->n_tiers; t++)
-        for (uint32_t i = 0; i < pack->model.n_layers; i++) {
-            const struct rt_extras *x = &pack->tiers[t].extras[i];
-            if (x->comp_v.rows != x->comp_u.cols)
-                return ert_fail(err, ERT_E_FORMAT,
-                                "%s: section TENSORS: COMP_V of layer %u, tier %u has rank %u, its "
-                                "COMP_U %u; %s",
-                                pack->path, i, t, x->comp_v.rows, x->comp_u.cols, PACK_REMEDY);
-        }
+    for (uint32_t i = 0; i < pack->model.n_layers; i++) {
+        const struct rt_layer *l = &pack->layers[i];
+        uint32_t rank = extent_of(pack, RANK, i);
+        if ((l->comp_v.data != NULL) != (rank > 0) || (l->comp_u.data != NULL) != (rank > 0))
+            return ert_fail(err, ERT_E_FORMAT,
+                            "%s: section TENSORS: %s of layer %u is missing, the narrowest tier's "
+                            "dims.comp is %u; %s",
+                            pack->path, l->comp_v.data ? "COMP_U" : "COMP_V", i, rank, PACK_REMEDY);
+    }
     return 0;
 }
 
@@ -416,7 +411,7 @@ int rt_pack_read_tensors(struct rt_pack *pack, const uint8_t *records, size_t si
                          struct ert_error *err)
 {
     size_t n = size / sizeof(struct pack_tensor);
-    enum { OF_THE_MODEL = 4, OF_A_LAYER = 15, OF_A_TIER = 4 };
+    enum { OF_THE_MODEL = 4, OF_A_LAYER = 17, OF_A_TIER = 2 };
     size_t per_layer = OF_A_LAYER + OF_A_TIER * (size_t)pack->n_tiers;
     size_t most = OF_THE_MODEL + pack->model.n_layers * per_layer;
     if (size % sizeof(struct pack_tensor) || n > most)

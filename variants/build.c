@@ -11,6 +11,7 @@
 #include "runtime/kernels/kernels.h"
 #include "variants/blas.h"
 #include "variants/catalog.h"
+#include "variants/compensate.h"
 #include "variants/describe.h"
 #include "variants/states.h"
 #include "variants/tiers.h"
@@ -18,7 +19,7 @@
 #include "variants/write.h"
 
 /* Another number for another meaning of what lies in a work folder. */
-enum { WORK_VERSION = 3 };
+enum { WORK_VERSION = 4 };
 
 #define PACK_PART "pack.part"
 
@@ -137,6 +138,8 @@ static int make_plan(struct build *b, const struct var_moments_store *moments)
     int rc = var_arrange(&b->order, b->source, b->options, moments, b->err);
     if (!rc && moments && weighs_layers(b))
         rc = choose_all_widths(b, moments);
+    if (!rc)
+        var_rank_compensators(b->order, &b->source->model, b->options->comp_rank);
     if (!rc && moments && !b->options->nearest && var_spread_channels(b->order, b->source))
         rc = ert_fail(b->err, ERT_E_NOMEM, "%s: no memory to order its channels", b->source->path);
     if (!rc)
@@ -313,7 +316,7 @@ static int quantize_layer(struct build *b, uint32_t layer)
     bool of_model = layer == (uint32_t)PACK_NO_LAYER;
     int rc = var_watch_load(&b->watch, layer, &m, b->err);
     if (!rc && !of_model)
-        rc = var_plan_fill_extras(&b->plan, b->source, b->order, o, layer, &m, b->err);
+        rc = var_plan_fill_extras(&b->plan, b->source, b->order, layer, &m, b->err);
     if (!rc)
         rc = var_write_layer(&b->writer, layer, o->nearest ? NULL : &m, &progress, b->err);
     var_plan_drop_extras(&b->plan, layer);

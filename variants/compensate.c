@@ -39,13 +39,16 @@ static int mean_of_lost(const struct removed *r, double *bias)
 
 /* ---- the compensator ----------------------------------------------------------------------- */
 
-/* Matrices of the closed form. */
+/* Matrices of the closed form, for one tier after another: n = n_embd, R = the rank of the last. */
 struct closed_form {
     double *l;       /* [n][n] Cholesky factor of C_bb + ridge */
-    double *m;       /* [n][n] C_yb L^-T: its norm is what the map can explain */
+    double *m;       /* [n][n] C_yb L^-T less what the tiers before explain: what the map can */
     double *squares; /* [n][n] M M^T */
-    double *u, *v;   /* [n][rank], [rank][n] */
+    double *u, *v;   /* [n][R], [R][n] */
+    double *step;    /* [n][R], [R][n]: directions that one tier adds */
     double *values;  /* [n] eigenvalues */
+    uint32_t rank;   /* R */
+    uint32_t known;  /* of the tiers before */
 };
 
 /* c[row][i] = E[y[row] b[i]] - bias[row] E[b[i]]. */
@@ -89,97 +92,177 @@ static int factor_covariance(const struct removed *r, double *l)
     return (int)LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', (lapack_int)n, l, (lapack_int)n);
 }
 
-/* u = the `rank` leading left singular vectors of m: eigenvectors of M M^T, largest last. */
-static int leading_directions(struct closed_form *f, uint32_t n, uint32_t rank)
+/* step = the k leading left singular vectors of m: eigenvectors of M M^T, largest last. */
+static int leading_directions(struct closed_form *f, uint32_t n, uint32_t k)
 {
-    lapack_int found, *support = calloc(2 * (size_t)rank, sizeof *support);
+    lapack_int found, *support = calloc(2 * (size_t)k, sizeof *support);
     if (!support)
         return -1;
     cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, (blasint)n, 1, f->m,
                 (blasint)n, 0, f->squares, (blasint)n);
     lapack_int info = LAPACKE_dsyevr(LAPACK_ROW_MAJOR, 'V', 'I', 'L', (lapack_int)n, f->squares,
-                                     (lapack_int)n, 0, 0, (lapack_int)(n - rank + 1), (lapack_int)n,
-                                     0, &found, f->values, f->u, (lapack_int)rank, support);
+                                     (lapack_int)n, 0, 0, (lapack_int)(n - k + 1), (lapack_int)n, 0,
+                                     &found, f->values, f->step, (lapack_int)k, support);
     free(support);
-    return info == 0 && found == (lapack_int)rank ? 0 : -1;
+    return info == 0 && found == (lapack_int)k ? 0 : -1;
+}
+
+/* m = m - U V L, with the directions known so far. */
+static void take_known(struct closed_form *f, blasint n)
+{
+    blasint k = (blasint)f->known, rank = (blasint)f->rank;
+    if (k == 0)
+        return;
+    memcpy(f->step, f->v, (size_t)k * (size_t)n * sizeof *f->step);
+    cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, k, n, 1, f->l, n,
+                f->step, n);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, k, -1, f->u, rank, f->step, n, 1,
+                f->m, n);
 }
 
 /* Reduced-rank ridge regression (Izenman 1975): with C_bb = L L^T and U the leading left singular
- * vectors of C_yb L^-T, the map of that rank is U V, V = U^T C_yb C_bb^-1. */
-static int fit(const struct removed *r, struct closed_form *f, const double *bias, uint32_t rank)
+ * vectors of C_yb L^-T, the map of that rank is U V, V = U^T C_yb C_bb^-1. Directions of narrower
+ * tiers are those of what the ones before leave, so that each tier's map is a prefix. */
+static int extend(const struct removed *r, struct closed_form *f, const double *bias, uint32_t k)
 {
-    blasint n = (blasint)r->model->n_embd, k = (blasint)rank;
-    if (covariance_of_lost(r, bias, f->m) || factor_covariance(r, f->l))
+    blasint n = (blasint)r->model->n_embd, rank = (blasint)f->rank;
+    double *v = f->v + (size_t)f->known * (size_t)n;
+    if (covariance_of_lost(r, bias, f->m))
         return -1;
     cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, n, n, 1, f->l, n,
                 f->m, n);
-    if (leading_directions(f, r->model->n_embd, rank))
+    take_known(f, n);
+    if (leading_directions(f, r->model->n_embd, k))
         return -1;
-    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k, n, n, 1, f->u, k, f->m, n, 0, f->v, n);
-    cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, k, n, 1, f->l, n,
-                f->v, n);
+    for (blasint i = 0; i < n; i++)
+        memcpy(f->u + i * rank + f->known, f->step + i * (blasint)k, k * sizeof *f->u);
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)k, n, n, 1, f->step, (blasint)k,
+                f->m, n, 0, v, n);
+    cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, (blasint)k, n, 1,
+                f->l, n, v, n);
+    f->known += k;
     return 0;
 }
 
 /* bias = E[y] - U V E[b]: the map is of b as it is. */
-static void shift_bias(const struct closed_form *f, const struct removed *r, uint32_t rank,
-                       double *bias)
+static void shift_bias(const struct closed_form *f, const struct removed *r, double *bias)
 {
     size_t n = r->model->n_embd;
-    for (size_t k = 0; k < rank; k++) {
+    for (size_t k = 0; k < f->known; k++) {
         double mean = 0;
         for (size_t i = 0; i < n; i++)
             mean += f->v[k * n + i] * (double)r->moments->level_mlp[i];
         for (size_t i = 0; i < n; i++)
-            bias[i] -= f->u[i * rank + k] * mean;
+            bias[i] -= f->u[i * f->rank + k] * mean;
     }
 }
 
-/* Stored order: rows and columns follow the residual's, the rank is padded with zeros. */
-static void store_map(const struct closed_form *f, const struct removed *r, const int32_t *residual,
-                      uint32_t rank, struct var_extras *x)
+/* Stored order: rows and columns follow the residual's; a rank beyond n_embd is padding. */
+static int store_map(const struct closed_form *f, const struct rt_model *m, const int32_t *residual,
+                     struct var_extras *x)
 {
-    size_t n = r->model->n_embd, wide = r->model->n_embd_pad;
-    for (size_t k = 0; k < rank; k++)
+    size_t n = m->n_embd, wide = m->n_embd_pad, stored = x->rank;
+    x->comp_v = calloc(stored * wide + 1, sizeof *x->comp_v);
+    x->comp_u = calloc(stored * wide + 1, sizeof *x->comp_u);
+    if (!x->comp_v || !x->comp_u)
+        return -1;
+    for (size_t k = 0; k < f->known; k++)
         for (size_t i = 0; i < wide; i++) {
             int32_t from = residual[i];
             x->comp_v[k * wide + i] = from < 0 ? 0 : (float)f->v[k * n + (size_t)from];
-            x->comp_u[i * x->rank + k] = from < 0 ? 0 : (float)f->u[(size_t)from * rank + k];
+            x->comp_u[i * stored + k] = from < 0 ? 0 : (float)f->u[(size_t)from * f->rank + k];
         }
+    return 0;
 }
 
-static int add_compensator(const struct removed *r, const int32_t *residual, double *bias,
-                           uint32_t rank, struct var_extras *x)
+/* ---- a layer ------------------------------------------------------------------------------- */
+
+/* What tier `tier` needs beyond the tiers before it; bias is [n_embd] of zeros. */
+static int add_tier(const struct var_arrangement *a, uint32_t tier, uint32_t layer,
+                    struct removed *r, struct closed_form *f, double *bias, struct var_extras *x)
 {
-    size_t n = r->model->n_embd, wide = r->model->n_embd_pad;
-    rank = rank < n ? rank : (uint32_t)n;
-    x->rank = pack_pad(rank, PACK_GROUP);
-    x->comp_v = calloc(x->rank * wide + 1, sizeof *x->comp_v);
-    x->comp_u = calloc(x->rank * wide + 1, sizeof *x->comp_u);
-    double *memory = calloc(3 * n * n + 2 * rank * n + n, sizeof *memory);
-    int rc = x->comp_v && x->comp_u && memory ? 0 : -1;
-    if (!rc) {
-        struct closed_form f = {.l = memory, .m = memory + n * n, .squares = memory + 2 * n * n};
-        f.u = memory + 3 * n * n;
-        f.v = f.u + rank * n;
-        f.values = f.v + rank * n;
-        rc = fit(r, &f, bias, rank);
-        if (!rc) {
-            store_map(&f, r, residual, rank, x);
-            shift_bias(&f, r, rank, bias);
-        }
+    const struct rt_model *m = r->model;
+    uint32_t rank = a->dims[tier][layer].comp;
+    r->first = a->dims[tier][layer].mlp;
+    rank = rank < f->rank ? rank : f->rank;
+    x->mlp_bias[tier] = calloc(m->n_embd_pad, sizeof *x->mlp_bias[tier]);
+    int rc = x->mlp_bias[tier] ? mean_of_lost(r, bias) : -1;
+    if (!rc && rank > f->known)
+        rc = extend(r, f, bias, rank - f->known);
+    if (rc)
+        return rc;
+    shift_bias(f, r, bias);
+    for (uint32_t i = 0; i < m->n_embd_pad; i++)
+        x->mlp_bias[tier][i] = a->residual[i] < 0 ? 0 : (float)bias[a->residual[i]];
+    return 0;
+}
+
+static int add_tiers(const struct var_arrangement *a, uint32_t layer, struct removed *r,
+                     struct closed_form *f, struct var_extras *x)
+{
+    size_t n = r->model->n_embd;
+    double *bias = malloc(n * sizeof *bias);
+    int rc = bias ? 0 : -1;
+    if (!rc && f->rank > 0)
+        rc = factor_covariance(r, f->l);
+    for (uint32_t t = 1; t < a->n_tiers && !rc; t++) {
+        if (var_lost_channels(a, r->model, t, layer) == 0)
+            continue;
+        memset(bias, 0, n * sizeof *bias);
+        rc = add_tier(a, t, layer, r, f, bias, x);
     }
-    free(memory);
+    free(bias);
     return rc;
 }
 
-static void free_extras(struct var_extras *x)
+static double *allocate(struct closed_form *f, size_t n)
 {
-    free(x->mlp_bias);
+    size_t square = f->rank ? n * n : 0, thin = f->rank * n;
+    double *memory = calloc(3 * square + 3 * thin + n, sizeof *memory);
+    f->l = memory;
+    f->m = f->l + square;
+    f->squares = f->m + square;
+    f->u = f->squares + square;
+    f->v = f->u + thin;
+    f->step = f->v + thin;
+    f->values = f->step + thin;
+    return memory;
+}
+
+int var_compensate(struct var_extras *x, const struct var_source *src,
+                   const struct var_arrangement *a, const struct var_moments *moments,
+                   uint32_t layer, struct ert_error *err)
+{
+    const struct rt_model *m = &src->model;
+    struct removed r = {.model = m,
+                        .down = &src->layers[layer].part[VAR_DOWN],
+                        .moments = moments,
+                        .channels = a->layers[layer].mlp,
+                        .end = a->dims[0][layer].mlp};
+    *x = (struct var_extras){.rank = a->dims[a->n_tiers - 1][layer].comp};
+    struct closed_form f = {.rank = x->rank < m->n_embd ? x->rank : m->n_embd};
+    double *memory = allocate(&f, m->n_embd);
+    int rc = memory ? add_tiers(a, layer, &r, &f, x) : -1;
+    if (!rc && x->rank > 0)
+        rc = store_map(&f, m, a->residual, x);
+    free(memory);
+    if (rc) {
+        var_extras_release(x);
+        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for the tiers' corrections", src->path);
+    }
+    return 0;
+}
+
+void var_extras_release(struct var_extras *x)
+{
+    for (uint32_t t = 0; t < VAR_MAX_TIERS; t++)
+        free(x->mlp_bias[t]);
     free(x->comp_v);
     free(x->comp_u);
     *x = (struct var_extras){0};
 }
+
+/* ---- ranks --------------------------------------------------------------------------------- */
 
 uint32_t var_lost_channels(const struct var_arrangement *a, const struct rt_model *m, uint32_t tier,
                            uint32_t layer)
@@ -188,45 +271,41 @@ uint32_t var_lost_channels(const struct var_arrangement *a, const struct rt_mode
     return width < m->n_ff ? m->n_ff - width : 0;
 }
 
-/* Its two matrices may weigh an eighth of what three matrices lose: a choice, not compared with
- * other shares. */
-static bool pays(uint32_t rank, uint32_t lost)
+/* Lost channels from which on a compensator has rank 32, 64: its matrices weigh an eighth of what
+ * three lose and then an eighteenth. A choice: the next 32 directions explain less than the first,
+ * and what they take counts. */
+static const uint32_t channels_of_step[] = {171, 768};
+
+static uint32_t standard_rank(uint32_t lost)
 {
-    return 8 * 2 * rank <= 3 * lost;
+    uint32_t rank = 0;
+    for (size_t i = 0; i < sizeof channels_of_step / sizeof *channels_of_step; i++)
+        rank += lost >= channels_of_step[i] ? PACK_GROUP : 0;
+    return rank;
 }
 
-uint32_t var_compensator_rank(const struct rt_model *m, uint32_t comp_rank, uint32_t lost)
+/* The rank asked for, at every tier that loses more than the one before. */
+static uint32_t rank_asked_for(const struct var_arrangement *a, const struct rt_model *m,
+                               uint32_t tier, uint32_t layer, uint32_t comp_rank)
 {
-    uint32_t rank = comp_rank ? comp_rank : VAR_STANDARD_RANK;
-    if (lost == 0 || (comp_rank == 0 && !pays(rank, lost)))
-        return 0;
-    return rank < m->n_embd ? rank : m->n_embd;
+    uint32_t rank = 0;
+    for (uint32_t t = 1; t <= tier; t++)
+        if (var_lost_channels(a, m, t, layer) > var_lost_channels(a, m, t - 1, layer))
+            rank += pack_pad(comp_rank, PACK_GROUP);
+    return rank;
 }
 
-int var_compensate(struct var_extras *x, const struct var_source *src,
-                   const struct var_arrangement *a, const struct var_moments *moments,
-                   uint32_t tier, uint32_t layer, uint32_t rank, struct ert_error *err)
+uint32_t var_compensator_rank(const struct var_arrangement *a, const struct rt_model *m,
+                              uint32_t tier, uint32_t layer, uint32_t comp_rank)
 {
-    const struct rt_model *m = &src->model;
-    const struct removed r = {.model = m,
-                              .down = &src->layers[layer].part[VAR_DOWN],
-                              .moments = moments,
-                              .channels = a->layers[layer].mlp,
-                              .first = a->dims[tier][layer].mlp,
-                              .end = a->dims[0][layer].mlp};
-    if (var_lost_channels(a, m, tier, layer) == 0)
-        return 0;
-    double *bias = calloc(m->n_embd, sizeof *bias);
-    x->mlp_bias = calloc(m->n_embd_pad, sizeof *x->mlp_bias);
-    int rc = bias && x->mlp_bias ? mean_of_lost(&r, bias) : -1;
-    if (!rc && rank > 0)
-        rc = add_compensator(&r, a->residual, bias, rank, x);
-    for (uint32_t i = 0; i < m->n_embd_pad && !rc; i++)
-        x->mlp_bias[i] = a->residual[i] < 0 ? 0 : (float)bias[a->residual[i]];
-    free(bias);
-    if (rc) {
-        free_extras(x);
-        return ert_fail(err, ERT_E_NOMEM, "%s: no memory for the tiers' corrections", src->path);
-    }
-    return 0;
+    uint32_t rank = comp_rank ? rank_asked_for(a, m, tier, layer, comp_rank)
+                              : standard_rank(var_lost_channels(a, m, tier, layer));
+    return rank < m->n_embd_pad ? rank : m->n_embd_pad;
+}
+
+void var_rank_compensators(struct var_arrangement *a, const struct rt_model *m, uint32_t comp_rank)
+{
+    for (uint32_t t = 1; t < a->n_tiers; t++)
+        for (uint32_t l = 0; l < a->n_layers; l++)
+            a->dims[t][l].comp = var_compensator_rank(a, m, t, l, comp_rank);
 }

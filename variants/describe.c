@@ -22,8 +22,8 @@ static json_t *describe_tiers(const struct var_arrangement *a)
         json_t *dims = json_array();
         for (uint32_t l = 0; l < a->n_layers; l++) {
             const struct rt_dims *d = &a->dims[t][l];
-            json_array_append_new(
-                dims, json_pack("{s:i, s:i, s:i}", "mlp", d->mlp, "qk", d->qk, "vo", d->vo));
+            json_array_append_new(dims, json_pack("{s:i, s:i, s:i, s:i}", "mlp", d->mlp, "qk",
+                                                  d->qk, "vo", d->vo, "comp", d->comp));
         }
         snprintf(name, sizeof name, "r%u", a->rank_percent[t]);
         json_array_append_new(tiers, json_pack("{s:s, s:i, s:o}", "name", name, "rank_percent",
@@ -71,14 +71,16 @@ static json_t *describe_recipe(const struct var_source *src, const struct var_ar
     const char *rounding = o->nearest ? "to the nearest level, least squared error of the weights"
                                       : "least squared error of the products, by their inputs";
     const char *texts = o->calib ? "text of the user's" : "the model's own, from its first token";
+    char ranks[64] = "rank 32, or 64, where they pay";
+    if (o->comp_rank)
+        snprintf(ranks, sizeof ranks, "rank %u more at each narrower tier", o->comp_rank);
     return json_pack(
-        "{s:s, s:s, s:s, s:i, s:s, s:s, s:b, s:i, s:I}", "quantizer",
+        "{s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:b, s:I}", "quantizer",
         "asymmetric groups of 32, 8-bit scales and offsets", "rounding", rounding, "calibration",
         texts, "calibration_tokens", (int)(o->calib_tokens ? o->calib_tokens : VAR_CALIB_TOKENS),
         "mlp_order", order, "attention",
         o->truncate_attention ? "heads ordered by weight norms" : "whole in every tier",
-        "outlier_group", a->outliers, "compensator_rank",
-        (int)(o->comp_rank ? o->comp_rank : VAR_STANDARD_RANK), "seed", (json_int_t)o->seed);
+        "compensators", ranks, "outlier_group", a->outliers, "seed", (json_int_t)o->seed);
 }
 
 /* A context shorter than the model's own is told. */

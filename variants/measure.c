@@ -2,7 +2,9 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "runtime/kernels/kernels.h"
 #include "variants/lane.h"
 
 enum { CHUNK = 64 };
@@ -31,28 +33,66 @@ size_t var_windows_scores(const struct var_windows *windows)
 
 /* ---- one position -------------------------------------------------------------------------- */
 
-/* log(sum(exp(x))) and the place of the largest, in double. */
-static double log_sum_exp(const float *x, uint32_t n, uint32_t *argmax)
+enum { PART = 1024, LANES = 8 };
+
+/* exp(x) of a row, part after part (online softmax, arXiv 1805.02867): values e over `max`, which
+ * is x[top]. */
+struct exponentials {
+    float max;
+    uint32_t top;
+    double sum;   /* of e */
+    double moved; /* of e (x - other), other being another row */
+};
+
+static double log_sum(const struct exponentials *e)
 {
-    uint32_t top = 0;
-    for (uint32_t i = 1; i < n; i++)
-        top = x[i] > x[top] ? i : top;
-    double sum = 0; /* at least 1: the largest counts exp(0) */
-    for (uint32_t i = 0; i < n; i++)
-        sum += exp((double)x[i] - (double)x[top]);
-    *argmax = top;
-    return (double)x[top] + log(fmax(sum, 1));
+    return (double)e->max + log(e->sum);
 }
 
-/* KL(reference || point) over the whole vocabulary. */
-static double divergence(const float *ref, double ref_lse, const float *x, double lse, uint32_t n)
+static uint32_t place_of(const float *x, float value, uint32_t n)
 {
-    double kld = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        double log_p = (double)ref[i] - ref_lse;
-        kld += exp(log_p) * (log_p - ((double)x[i] - lse));
+    uint32_t i = 0;
+    while (i + 1 < n && x[i] != value)
+        i++;
+    return i;
+}
+
+static double sum_moved(const float *e, const float *x, const float *other, uint32_t n)
+{
+    double lane[LANES] = {0}, sum = 0;
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (uint32_t k = 0; k < LANES; k++)
+            lane[k] += (double)e[i + k] * ((double)x[i + k] - (double)other[i + k]);
+    for (; i < n; i++)
+        sum += (double)e[i] * ((double)x[i] - (double)other[i]);
+    for (uint32_t k = 0; k < LANES; k++)
+        sum += lane[k];
+    return sum;
+}
+
+/* other may be NULL. */
+static struct exponentials exponentials_of(const float *x, const float *other, uint32_t n)
+{
+    const struct rt_kernels *kernels = rt_kernels_best();
+    struct exponentials all = {.max = -INFINITY};
+    float e[PART];
+    for (uint32_t from = 0; from < n; from += PART) {
+        uint32_t length = n - from < PART ? n - from : PART;
+        float max;
+        memcpy(e, x + from, length * sizeof *e);
+        double sum = (double)kernels->softmax_part(e, length, &max);
+        double moved = other ? sum_moved(e, x + from, other + from, length) : 0;
+        double old = max > all.max ? exp((double)all.max - (double)max) : 1;
+        double new = max > all.max ? 1 : exp((double)max - (double)all.max);
+        all.sum = all.sum * old + sum * new;
+        all.moved = all.moved * old + moved * new;
+        if (max > all.max) {
+            all.max = max;
+            all.top = from + place_of(x + from, max, length);
+        }
     }
-    return fmax(kld, 0); /* rounding of equal distributions */
+    return all;
 }
 
 /* The rows of one chunk, shared out among the team. */
@@ -70,16 +110,18 @@ static void score_rows(void *ctx, unsigned worker, unsigned workers)
     for (uint32_t i = worker; i < job->n; i += workers) {
         const float *x = job->logits + (size_t)i * v;
         struct var_score *s = &job->scores[i];
-        uint32_t top, ref_top;
-        double lse = log_sum_exp(x, v, &top);
+        const struct exponentials e = exponentials_of(x, NULL, v);
+        double lse = log_sum(&e);
         *s = (struct var_score){.nll = (float)(lse - (double)x[job->next[i]])};
         if (!job->reference)
             continue;
         const float *ref = job->reference + (size_t)i * v;
-        double ref_lse = log_sum_exp(ref, v, &ref_top);
+        const struct exponentials r = exponentials_of(ref, x, v);
+        double ref_lse = log_sum(&r);
         s->reference_nll = (float)(ref_lse - (double)ref[job->next[i]]);
-        s->kld = (float)divergence(ref, ref_lse, x, lse, v);
-        s->agrees = top == ref_top;
+        /* sum of p (log p - log q); rounding may leave equal distributions below 0 */
+        s->kld = (float)fmax(r.moved / r.sum - (ref_lse - lse), 0);
+        s->agrees = e.top == r.top;
     }
 }
 

@@ -159,27 +159,20 @@ static void add_layer(struct planner *p, uint32_t l)
     }
 }
 
-static uint32_t rank_of(const struct var_build_options *options, const struct var_arrangement *a,
-                        const struct rt_model *m, uint32_t tier, uint32_t layer)
-{
-    return var_compensator_rank(m, options->comp_rank, var_lost_channels(a, m, tier, layer));
-}
-
-/* A bias, and a compensator where one is asked for or pays, of one layer at one tier. */
-static void add_extras(struct planner *p, uint32_t tier, uint32_t layer)
+/* Biases of a layer's narrower tiers, and its compensator where one is asked for or pays. */
+static void add_extras(struct planner *p, uint32_t layer)
 {
     const struct rt_model *m = &p->src->model;
-    uint32_t rank = pack_pad(rank_of(p->options, p->a, m, tier, layer), PACK_GROUP);
-    add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL, m->n_embd_pad, NULL)->record.tier = tier;
-    if (rank == 0)
-        return;
+    uint32_t rank = p->a->dims[p->a->n_tiers - 1][layer].comp;
     const struct {
         uint32_t role, rows, cols;
     } maps[] = {{PACK_ROLE_COMP_V, rank, m->n_embd_pad}, {PACK_ROLE_COMP_U, m->n_embd_pad, rank}};
-    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
+    for (uint32_t t = 1; t < p->a->n_tiers; t++)
+        if (var_lost_channels(p->a, m, t, layer) > 0)
+            add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL, m->n_embd_pad, NULL)->record.tier = t;
+    for (size_t i = 0; rank > 0 && i < sizeof maps / sizeof *maps; i++) {
         struct var_planned *t =
             add_matrix(p, maps[i].role, layer, NULL, maps[i].rows, maps[i].cols, 0);
-        t->record.tier = tier;
         t->record.flags = PACK_FLAG_L_RESIDENT; /* few bytes, nothing calibrates their rounding */
     }
 }
@@ -249,9 +242,9 @@ int var_plan_make(struct var_plan *plan, const struct var_source *src,
                   const struct var_moments_store *moments, struct ert_error *err)
 {
     struct planner p = {plan, src, a, options};
-    enum { PER_MODEL = 4, PER_LAYER = VAR_N_PARTS + 1, PER_EXTRA = 3 };
+    enum { PER_MODEL = 4, PER_LAYER = VAR_N_PARTS + 3 };
     *plan = (struct var_plan){0};
-    plan->room = PER_MODEL + a->n_layers * (PER_LAYER + a->n_tiers * PER_EXTRA);
+    plan->room = PER_MODEL + a->n_layers * (PER_LAYER + a->n_tiers);
     plan->tensors = calloc(plan->room, sizeof *plan->tensors);
     if (!plan->tensors)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory to plan the pack", src->path);
@@ -259,10 +252,8 @@ int var_plan_make(struct var_plan *plan, const struct var_source *src,
     int rc = add_rope_factors(&p, err);
     for (uint32_t l = 0; l < a->n_layers; l++)
         add_layer(&p, l);
-    for (uint32_t t = 1; t < a->n_tiers; t++)
-        for (uint32_t l = 0; l < a->n_layers; l++)
-            if (var_lost_channels(a, &src->model, t, l) > 0)
-                add_extras(&p, t, l);
+    for (uint32_t l = 0; l < a->n_layers; l++)
+        add_extras(&p, l);
     place_all(&p);
     if (!rc)
         rc = spend(&p, moments, err);
@@ -281,11 +272,11 @@ void var_plan_release(struct var_plan *plan)
 
 /* ---- extras -------------------------------------------------------------------------------- */
 
-static float **extra_of(struct var_extras *x, uint32_t role)
+static float **extra_of(struct var_extras *x, const struct pack_tensor *t)
 {
-    switch (role) {
+    switch (t->role) {
     case PACK_ROLE_MLP_BIAS:
-        return &x->mlp_bias;
+        return &x->mlp_bias[t->tier];
     case PACK_ROLE_COMP_V:
         return &x->comp_v;
     case PACK_ROLE_COMP_U:
@@ -295,38 +286,31 @@ static float **extra_of(struct var_extras *x, uint32_t role)
     }
 }
 
-/* Hands the extras of one layer and tier to the tensors that hold them. */
-static void hand_out(struct var_plan *plan, uint32_t tier, uint32_t layer, struct var_extras *x)
+/* The tensors that hold them take over a layer's extras. */
+int var_plan_fill_extras(struct var_plan *plan, const struct var_source *src,
+                         const struct var_arrangement *a, uint32_t layer,
+                         const struct var_moments *moments, struct ert_error *err)
 {
-    for (uint32_t i = 0; i < plan->n; i++) {
+    struct var_extras x;
+    int rc = var_compensate(&x, src, a, moments, layer, err);
+    for (uint32_t i = 0; i < plan->n && !rc; i++) {
         struct var_planned *t = &plan->tensors[i];
-        float **values = extra_of(x, t->record.role);
-        if (!values || t->record.tier != tier || t->record.layer != layer)
+        float **values = t->record.layer == layer ? extra_of(&x, &t->record) : NULL;
+        if (!values)
             continue;
         t->values = *values;
         *values = NULL;
     }
-}
-
-int var_plan_fill_extras(struct var_plan *plan, const struct var_source *src,
-                         const struct var_arrangement *a, const struct var_build_options *options,
-                         uint32_t layer, const struct var_moments *moments, struct ert_error *err)
-{
-    int rc = 0;
-    for (uint32_t t = 1; t < a->n_tiers && !rc; t++) {
-        struct var_extras x = {0};
-        rc = var_compensate(&x, src, a, moments, t, layer,
-                            rank_of(options, a, &src->model, t, layer), err);
-        hand_out(plan, t, layer, &x);
-    }
+    var_extras_release(&x);
     return rc;
 }
 
 void var_plan_drop_extras(struct var_plan *plan, uint32_t layer)
 {
+    struct var_extras roles;
     for (uint32_t i = 0; i < plan->n; i++) {
         struct var_planned *t = &plan->tensors[i];
-        if (t->record.layer != layer || t->record.tier == 0)
+        if (t->record.layer != layer || !extra_of(&roles, &t->record))
             continue;
         free(t->values);
         t->values = NULL;

@@ -33,8 +33,8 @@ void var_plan_release(struct var_plan *plan);
 
 /* Computes the values of all tiers' extras in one layer from its moments; drop frees them. */
 int var_plan_fill_extras(struct var_plan *plan, const struct var_source *src,
-                         const struct var_arrangement *a, const struct var_build_options *options,
-                         uint32_t layer, const struct var_moments *moments, struct ert_error *err);
+                         const struct var_arrangement *a, uint32_t layer,
+                         const struct var_moments *moments, struct ert_error *err);
 void var_plan_drop_extras(struct var_plan *plan, uint32_t layer);
 
 /* Stored row `row` of a planned tensor as record.cols floats; scratch holds tensor->cols floats. */

@@ -145,7 +145,7 @@ int var_choose_precision(struct var_plan *plan, const struct var_moments_store *
     for (uint32_t i = 0; i < plan->n && !rc; i++) {
         uint32_t layer = plan->tensors[i].record.layer;
         if (i == 0 || layer != last)
-            rc = plan->tensors[i].record.tier ? 0 : add_layer(plan, moments, layer, c, &n, err);
+            rc = plan->tensors[i].tensor ? add_layer(plan, moments, layer, c, &n, err) : 0;
         last = layer;
     }
     if (!rc)

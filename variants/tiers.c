@@ -79,7 +79,7 @@ void var_choose_widths(struct var_arrangement *a, const struct rt_model *m, bool
         uint64_t lost = per_layer * a->n_layers / 100 * (100 - a->rank_percent[t]);
         uint64_t paid = truncated_attention(m, width) * a->n_layers;
         for (uint32_t l = 0; l < a->n_layers; l++)
-            a->dims[t][l] = (struct rt_dims){pack_pad(m->n_ff, PACK_GROUP), width, width};
+            a->dims[t][l] = (struct rt_dims){pack_pad(m->n_ff, PACK_GROUP), width, width, 0};
         if (t > 0)
             choose_mlp(a, m, t, lost > paid ? (lost - paid) / size.channel : 0);
     }
@@ -180,7 +180,7 @@ static int64_t saved_weights(const struct var_arrangement *a, const struct rt_mo
     int64_t saved = 0, embd = m->n_embd;
     for (uint32_t l = 0; l < a->n_layers; l++) {
         uint32_t lost = var_lost_channels(a, m, tier, l);
-        uint32_t rank = pack_pad(var_compensator_rank(m, comp_rank, lost), PACK_GROUP);
+        uint32_t rank = var_compensator_rank(a, m, tier, l, comp_rank);
         saved += (int64_t)lost * 3 * embd;
         saved -= lost ? embd * (int64_t)(sizeof(float) + 2 * rank) : 0; /* 1 byte a weight */
     }

@@ -29,8 +29,8 @@ struct var_build_options {
     unsigned n_tiers;      /* 0 = the default 100, 90, 80, 70 % */
     unsigned rank_percent[VAR_MAX_TIERS]; /* first must be 100, strictly falling */
     bool truncate_attention; /* deeper tiers also narrow qk and vo (fixtures; costs quality) */
-    unsigned comp_rank;      /* rank of the MLP compensators of deeper tiers; 0 = the standard one,
-                                where it pays */
+    unsigned comp_rank;      /* what the rank of a layer's compensator grows by at each tier that
+                                loses more of it; 0 = the standard ranks, where they pay */
     bool outliers;           /* an outlier group also where none is known to pay */
     float bits_per_weight;   /* of all that w4a16 reads or keeps; 0 = VAR_BITS_PER_WEIGHT, or what
                                 the source's 4-bit grid and other types say */

@@ -78,7 +78,7 @@ static void open_model(struct stage *s, const struct shape *shape, uint32_t n_se
     for (uint32_t i = 0; i < shape->n_kv_heads * shape->head_pad / 2; i++)
         s->pairs[i] = (uint16_t)(i * 7 % (shape->head_dim / 2));
     for (int i = 0; i < LAYERS; i++) {
-        s->dims[i] = (struct rt_dims){32, shape->qk, shape->vo};
+        s->dims[i] = (struct rt_dims){32, shape->qk, shape->vo, 0};
         s->layers[i].pairs = s->pairs;
     }
     assert_int_equal(rt_team_create(&s->team, THREADS, NULL), 0);

@@ -95,8 +95,10 @@ static void the_model_is_as_packtool_made_it(void **state)
     assert_int_equal(m->n_vocab_pad, 208);
     assert_int_equal(pack->n_tiers, 4);
     assert_int_equal(pack->tiers[3].dims[1].mlp, 32);
-    assert_non_null(pack->tiers[3].extras[0].comp_v.data);
-    assert_null(pack->tiers[3].extras[1].comp_v.data);
+    assert_int_equal(pack->tiers[1].dims[0].comp, 32);
+    assert_int_equal(pack->tiers[3].dims[0].comp, 64);
+    assert_int_equal(pack->layers[0].comp_v.rows, 64);
+    assert_null(pack->layers[1].comp_v.data);
     assert_null(pack->tiers[0].extras[0].attn_bias);
     assert_true(pack->embed.l_resident);
     assert_ptr_not_equal(pack->head.data, pack->embed.data);

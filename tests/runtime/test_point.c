@@ -139,10 +139,10 @@ static void bytes_per_token_add_up(void **state)
     /* f32: 4 bytes a weight. Q 256, K and V 128, O, gate, up, down 192, head 208 rows. */
     uint64_t layer = (256 + 128 + 128 + 256 + 3 * 192) * 96, norms = 5 * 96;
     assert_int_equal(rt_pack_bytes_per_token(f32, RT_F32, 0), 4 * (2 * layer + norms + 208 * 96));
-    /* A tier of 32/32/32: Q 128, O 128, MLP 32; a bias each; COMP of rank 32 in layer 0. */
+    /* A tier of 32/32/32: Q 128, O 128, MLP 32; a bias each; COMP of rank 64 in layer 0. */
     layer = (128 + 128 + 128 + 128 + 3 * 32) * 96 + 2 * 96;
     assert_int_equal(rt_pack_bytes_per_token(f32, RT_F32, 3),
-                     4 * (2 * layer + norms + 208 * 96 + 2 * 32 * 96));
+                     4 * (2 * layer + norms + 208 * 96 + 2 * 64 * 96));
     /* Outlier groups in some matrices are all that keeps a nested pack from these sums: an outlier
      * block takes 576 bytes where H alone takes 288, and H and L 544. */
     for (unsigned bits = 4; bits <= 8; bits += 4) {

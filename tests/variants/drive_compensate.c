@@ -1,10 +1,11 @@
 /* Computes one layer's extras for the Python tests:
- *   drive_compensate N_EMBD N_FF KEPT RANK IN OUT
+ *   drive_compensate N_EMBD N_FF KEPT,RANK[:KEPT,RANK...] IN OUT, a pair per tier
  * IN holds int32 order of the residual [N_EMBD] and of the channels [N_FF], then floats: DOWN
- * [N_EMBD][N_FF], E[a], E[b], E[b b^T], E[a b^T]. OUT gets the bias [pad], COMP_V [rank][pad] and
- * COMP_U [pad][rank], pad and rank padded to 32. */
+ * [N_EMBD][N_FF], E[a], E[b], E[b b^T], E[a b^T]. OUT gets each tier's bias [pad], COMP_V
+ * [rank][pad] and COMP_U [pad][rank], pad N_EMBD padded to 32 and rank the last tier's. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/pack_format.h"
 #include "variants/blas.h"
@@ -21,7 +22,7 @@ int main(int argc, char **argv)
 {
     struct ert_error err = {0};
     struct ert_map in;
-    if (argc != 7 || ert_map_open(&in, argv[5], &err))
+    if (argc != 6 || ert_map_open(&in, argv[4], &err))
         return 2;
     uint32_t e = (uint32_t)atoi(argv[1]), f = (uint32_t)atoi(argv[2]);
     uint32_t wide = pack_pad(e, PACK_GROUP);
@@ -43,19 +44,22 @@ int main(int argc, char **argv)
     m.cross = take(&at, (size_t)f * e);
     struct var_source src = {.model = {.n_layers = 1, .n_embd = e, .n_ff = f, .n_embd_pad = wide},
                              .layers = &layer,
-                             .path = argv[5]};
-    struct rt_dims dims[2] = {{.mlp = f}, {.mlp = (uint32_t)atoi(argv[3])}};
-    struct var_arrangement a = {.n_layers = 1,
-                                .n_tiers = 2,
-                                .dims = {&dims[0], &dims[1]},
-                                .residual = residual,
-                                .layers = &order};
+                             .path = argv[4]};
+    struct rt_dims dims[VAR_MAX_TIERS] = {{.mlp = f}};
+    struct var_arrangement a = {
+        .n_layers = 1, .n_tiers = 1, .dims = {&dims[0]}, .residual = residual, .layers = &order};
+    for (char *pair = strtok(argv[3], ":"); pair; pair = strtok(NULL, ":")) {
+        struct rt_dims *d = a.dims[a.n_tiers] = &dims[a.n_tiers];
+        if (a.n_tiers++ == VAR_MAX_TIERS - 1 || sscanf(pair, "%u,%u", &d->mlp, &d->comp) != 2)
+            return 2;
+    }
     struct var_extras x = {0};
-    FILE *out = fopen(argv[6], "wb");
+    FILE *out = fopen(argv[5], "wb");
     var_blas_use_callers_thread();
-    int rc = out ? var_compensate(&x, &src, &a, &m, 1, 0, (uint32_t)atoi(argv[4]), &err) : -1;
+    int rc = out ? var_compensate(&x, &src, &a, &m, 0, &err) : -1;
     if (!rc) {
-        fwrite(x.mlp_bias, sizeof(float), wide, out);
+        for (uint32_t t = 1; t < a.n_tiers; t++)
+            fwrite(x.mlp_bias[t], sizeof(float), wide, out);
         if (x.rank) {
             fwrite(x.comp_v, sizeof(float), (size_t)x.rank * wide, out);
             fwrite(x.comp_u, sizeof(float), (size_t)x.rank * wide, out);
@@ -63,9 +67,7 @@ int main(int argc, char **argv)
     } else {
         fprintf(stderr, "%s\n", err.text);
     }
-    free(x.mlp_bias);
-    free(x.comp_v);
-    free(x.comp_u);
+    var_extras_release(&x);
     free(residual);
     ert_map_close(&in);
     return (out && fclose(out)) || rc;

@@ -108,7 +108,7 @@ def kinds_and_orders(m, kind_of):
     """What a pack says of a source: (type, order of MLP channels, matrices that keep both planes)."""
     path, _ = source("mix.gguf", m, kind_of)
     pack = built(path, "mix.edgert", "no-catalog")
-    resident = {(t.role, t.layer) for t in pack.tensors.values() if t.resident and not t.tier}
+    resident = {(t.role, t.layer) for t in pack.tensors.values() if t.resident and not t.role.startswith("COMP")}
     return pack.meta["source"]["type"], pack.meta["recipe"]["mlp_order"].split(" by")[0], resident
 
 
@@ -178,8 +178,8 @@ def test_tiers_keep_the_share_they_are_named_after():
     attention = (2 * 64 + 2 * 32) * 64
     for tier, spec in enumerate(pack.meta["tiers"]):
         widths = [d["mlp"] for d in spec["dims"]]
-        extras = sum(t.rows * t.cols * (4 if t.kind == packtool.layout.VECTOR else 1) for t in pack.tensors.values()
-                     if tier and t.tier == tier)
+        extras = sum(4 * t.cols for t in pack.tensors.values() if tier and t.tier == tier)
+        extras += sum(2 * 64 * d["comp"] for d in spec["dims"])
         kept = (sum(attention + 3 * 64 * w for w in widths) + extras) / (8 * (attention + 3 * 64 * 1024))
         assert spec["rank_percent"] - 1 < 100 * kept <= spec["rank_percent"], (spec["rank_percent"], kept)
         if tier:
@@ -208,16 +208,18 @@ def nearly_linear(rng, shape, kind):
 
 def test_a_compensator_comes_nearer_to_the_source():
     """At the same widths (truncated attention, of which there is none to truncate, leaves them to the name of the tier
-    alone): rank 1 against the standard one, which both layers have without being asked, since they lose much."""
+    alone): layers that lose little have none unless asked, those that lose much have one without."""
     m = tiny_gguf.model(n_embd=64, n_ff=512, tied=True)
     path = folder / "comp.gguf"
     tiny_gguf.write(path, m, np.random.default_rng(1), lambda name: "F16", make=nearly_linear)
-    kld = {}
-    for options in (("comp=1",), ()):
-        pack = built(path, "comp.edgert", *options, "tiers=100,60", "truncate")
-        assert {(t.layer, t.resident) for t in pack.tensors.values() if t.role == "COMP_U"} == {(0, True), (1, True)}
-        kld[options] = next(c["kld"] for c in pack.meta["catalog"] if c["point"] == "w8a8-r60")
-    assert kld[()] < 0.5 * kld[("comp=1",)], kld
+    kld, layers = {}, {}
+    for options in (("tiers=100,80",), ("tiers=100,80", "comp=1"), ("tiers=100,60",)):
+        pack = built(path, "comp.edgert", *options, "truncate")
+        layers[options] = {(t.layer, t.rows, t.resident) for t in pack.tensors.values() if t.role == "COMP_V"}
+        kld[options] = next(c["kld"] for c in pack.meta["catalog"] if c["point"].startswith("w8a8-r"))
+    none, asked, standard = layers.values()
+    assert none == set() and asked == standard == {(0, 32, True), (1, 32, True)}, layers
+    assert kld["tiers=100,80", "comp=1"] < 0.5 * kld["tiers=100,80",], kld
 
 
 def test_catalog_and_source_are_recorded():

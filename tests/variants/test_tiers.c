@@ -34,7 +34,7 @@ static void make(struct made *m, const double kld[LAYERS][VAR_CUTS], const uint3
         m->a.dims[t] = m->dims[t];
         m->a.rank_percent[t] = percent[t];
         for (unsigned l = 0; l < LAYERS; l++)
-            m->dims[t][l] = (struct rt_dims){FF, 64, 64};
+            m->dims[t][l] = (struct rt_dims){FF, 64, 64, 0};
     }
     for (unsigned l = 0; l < LAYERS; l++) {
         m->layers[l].lost = m->lost[l];

@@ -19,7 +19,7 @@ def dump(path):
           f"{len(pack.vocab.merges)} merges")
     print(" ".join(f"{key}={value}" for key, value in pack.model.items()))
     for tier in pack.meta["tiers"]:
-        print(tier["name"], " ".join("{mlp}/{qk}/{vo}".format(**d) for d in tier["dims"]))
+        print(tier["name"], " ".join("{mlp}/{qk}/{vo}/{comp}".format(**d) for d in tier["dims"]))
     for t in pack.tensors.values():
         where = "model" if t.layer == layout.NO_LAYER else f"layer {t.layer}"
         notes = [f"tier {t.tier}"] * bool(t.tier) + [f"panels of {t.panel_groups}"] * bool(t.panel_groups)

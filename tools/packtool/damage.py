@@ -252,6 +252,25 @@ def tier_width_lies(v, rng):
 
 
 @kind_of_damage
+def compensator_rank_lies(v, rng):
+    meta = v.meta()
+    layer = int(rng.integers(v.pack.model["n_layers"]))
+    row, deepest = pick(rng, meta["tiers"])["dims"][layer], meta["tiers"][-1]["dims"][layer]["comp"]
+    row["comp"] = pick(rng, [-32, 31, row["comp"] + 1, row["comp"] + 16, deepest + 32, 2**32 + row["comp"], 2**64 - 32, *HUGE])
+    return v.with_meta(meta), True
+
+
+@kind_of_damage
+def compensator_shrinks(v, rng):
+    """A deeper tier with less of it than the one before."""
+    meta = v.meta()
+    tiers, layer = meta["tiers"], int(rng.integers(v.pack.model["n_layers"]))
+    at = int(rng.integers(1, len(tiers)))
+    tiers[at - 1]["dims"][layer]["comp"] = tiers[at]["dims"][layer]["comp"] + 32
+    return v.with_meta(meta), True
+
+
+@kind_of_damage
 def tier_list_lies(v, rng):
     meta = v.meta()
     tiers, tier = meta["tiers"], pick(rng, meta["tiers"])

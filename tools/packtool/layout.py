@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 
 MAGIC = b"EDGERT\x1a\n"
-VERSION = 1
+VERSION = 2
 PAGE, ALIGN = 4096, 64
 GROUP, TILE = 32, 16
 HEADER = struct.Struct("<8sIIQQ32s")
@@ -28,8 +28,8 @@ CHECKSUM_AT = 24
 ROLES = ("EMBED HEAD NORM_FINAL NORM_ATTN NORM_MLP Q K V O GATE UP DOWN PAIRS "
          "ATTN_BIAS MLP_BIAS COMP_V COMP_U Q_BIAS K_BIAS V_BIAS Q_NORM K_NORM ROPE_FACTORS").split()
 ROLE_ID = {name: i + 1 for i, name in enumerate(ROLES)}
-EXTRAS = ("ATTN_BIAS", "MLP_BIAS", "COMP_V", "COMP_U")
-OPTIONAL = ("Q_BIAS", "K_BIAS", "V_BIAS", "Q_NORM", "K_NORM", "ROPE_FACTORS")
+EXTRAS = ("ATTN_BIAS", "MLP_BIAS")
+OPTIONAL = ("COMP_V", "COMP_U", "Q_BIAS", "K_BIAS", "V_BIAS", "Q_NORM", "K_NORM", "ROPE_FACTORS")
 
 
 class PackError(Exception):
@@ -164,7 +164,7 @@ def read_sections(raw):
     """The checked section table: {kind: bytes}."""
     require(len(raw) >= HEADER.size, "shorter than a header")
     magic, version, n, size, checksum, zero = HEADER.unpack_from(raw)
-    require(magic == MAGIC and version == VERSION, "not a pack of version 1")
+    require(magic == MAGIC and version == VERSION, f"not a pack of version {VERSION}")
     require(1 <= n <= 16 and size == len(raw), "section count or file size")
     end = HEADER.size + n * SECTION.size
     require(end <= len(raw) and not any(zero), "header")

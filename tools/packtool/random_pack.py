@@ -92,14 +92,20 @@ def default_tiers(n_layers, n_ff, head_dim):
     return [[row(i) for i in range(n_layers)] for row in rows]
 
 
-def tiers_meta(tiers, n_layers):
+def rank_at(tier, layer):
+    """Even layers have a compensator at all tiers but the first; at every other one it grows."""
+    return 0 if layer % 2 else (tier + 1) // 2 * GROUP
+
+
+def tiers_meta(tiers, n_layers, extras):
     """Tiers as lists of (mlp, qk, vo) per layer, or one such tuple for all layers."""
     out = []
     for i, tier in enumerate(tiers):
         rows = [tier] * n_layers if isinstance(tier[0], int) else tier
         percent = 100 - 10 * i
         out.append({"name": f"r{percent}", "rank_percent": percent,
-                    "dims": [dict(zip(("mlp", "qk", "vo"), map(int, row))) for row in rows]})
+                    "dims": [dict(zip(("mlp", "qk", "vo"), map(int, row)), comp=rank_at(i, layer) if extras else 0)
+                             for layer, row in enumerate(rows)]})
     return out
 
 
@@ -140,14 +146,15 @@ def make_options(make, model, layer, dims, biases, head_norms):
         make.vector("K_NORM", kv, layer)
 
 
-def make_extras(make, model, layer, tier):
-    """Of a tier: a bias each, a compensator in even layers."""
-    embd, rank = layout.pad(model["n_embd"]), GROUP
-    make.vector("ATTN_BIAS", model["n_embd"], layer, tier, mean=0.0)
-    make.vector("MLP_BIAS", model["n_embd"], layer, tier, mean=0.0)
-    if layer % 2 == 0:
-        make.matrix("COMP_V", rank, embd, rank - 8, model["n_embd"], layer, tier)
-        make.matrix("COMP_U", embd, rank, model["n_embd"], rank - 8, layer, tier, gain=0.5)
+def make_extras(make, model, layer, tiers):
+    """A bias each of the narrower tiers, and the layer's compensator."""
+    embd, rank = layout.pad(model["n_embd"]), tiers[-1]["dims"][layer]["comp"]
+    for tier in range(1, len(tiers)):
+        make.vector("ATTN_BIAS", model["n_embd"], layer, tier, mean=0.0)
+        make.vector("MLP_BIAS", model["n_embd"], layer, tier, mean=0.0)
+    if rank:
+        make.matrix("COMP_V", rank, embd, rank - 8, model["n_embd"], layer)
+        make.matrix("COMP_U", embd, rank, model["n_embd"], rank - 8, layer, gain=0.5)
 
 
 def make_vocab(n_vocab, tokenizer):
@@ -177,7 +184,7 @@ def random_pack(seed, kind="nested", n_layers=2, n_embd=96, n_heads=4, n_kv_head
     model = {"arch": "qwen3" if head_norms else "qwen2" if biases else "llama", "n_layers": n_layers, "n_embd": n_embd,
              "n_heads": n_heads, "n_kv_heads": n_kv_heads, "head_dim": head_dim, "n_ff": n_ff, "n_vocab": n_vocab,
              "n_ctx": n_ctx, "rope_theta": 10000.0, "rms_eps": 1e-05, "tied": tied}
-    tiers = tiers_meta(tiers or default_tiers(n_layers, n_ff, head_dim), n_layers)
+    tiers = tiers_meta(tiers or default_tiers(n_layers, n_ff, head_dim), n_layers, extras)
     make = Maker(seed, kind, outliers and kind != "f32", l_resident if kind != "f32" else ())
     embd, vocab_rows = layout.pad(n_embd), layout.pad(n_vocab, TILE)
     make.matrix("EMBED", vocab_rows, embd, n_vocab, n_embd, gain=np.sqrt(n_embd) if not tied else 1.0)
@@ -189,8 +196,8 @@ def random_pack(seed, kind="nested", n_layers=2, n_embd=96, n_heads=4, n_kv_head
     for layer in range(n_layers):
         make_layer(make, model, layer, tiers[0]["dims"][layer])
         make_options(make, model, layer, tiers[0]["dims"][layer], biases, head_norms)
-        for tier in range(1, len(tiers)) if extras else ():
-            make_extras(make, model, layer, tier)
+        if extras:
+            make_extras(make, model, layer, tiers)
     meta = {"name": f"random-{seed}", "kind": kind, "model": model, "tiers": tiers,
             "tokenizer": {"model": tokenizer, "pre": "gpt-2" if tokenizer == "gpt2" else "default",
                           "bos": 1, "eos": [2], "unk": 0, "add_bos": False, "add_space_prefix": False,

@@ -139,16 +139,17 @@ class Forward:
         gate, up, down = (self.matrix(role, layer) for role in ("GATE", "UP", "DOWN"))
         out = np.empty_like(x)
         for bits, tier, at in self.runs:
-            b, width = b_all[at], self.pack.dims(tier, layer)["mlp"]
+            b, dims = b_all[at], self.pack.dims(tier, layer)
+            width, rank = dims["mlp"], dims["comp"]
             g = silu(matrix.product(gate, b, width, self.embd, *bits))
             g = g * matrix.product(up, b, width, self.embd, *bits)
             y = matrix.product(down, g, self.embd, width, *bits)
-            bias, v = self.vector("MLP_BIAS", layer, tier), self.pack.tensor("COMP_V", layer, tier)
+            bias = self.vector("MLP_BIAS", layer, tier)
             if bias is not None:
                 y = y + bias
-            if v is not None:
-                c = matrix.product(matrix.decode(v), b, v.rows, self.embd, *bits)
-                y = y + matrix.product(self.matrix("COMP_U", layer, tier), c, self.embd, v.rows, *bits)
+            if rank:
+                c = matrix.product(self.matrix("COMP_V", layer), b, rank, self.embd, *bits)
+                y = y + matrix.product(self.matrix("COMP_U", layer), c, self.embd, rank, *bits)
             out[at] = y
         return out
 

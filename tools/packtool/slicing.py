@@ -12,7 +12,7 @@ def stored_shape(pack, role, tier, layer):
     embd = layout.pad(m["n_embd"])
     return {"Q": (m["n_heads"] * dims["qk"], embd), "Q_BIAS": (1, m["n_heads"] * dims["qk"]), "O": (embd, m["n_heads"] * dims["vo"]),
             "GATE": (dims["mlp"], embd), "UP": (dims["mlp"], embd),
-            "DOWN": (embd, dims["mlp"])}.get(role)
+            "DOWN": (embd, dims["mlp"]), "COMP_V": (dims["comp"], embd), "COMP_U": (embd, dims["comp"])}.get(role)
 
 
 def cut(t, rows, cols):
@@ -32,6 +32,8 @@ def slice_tensor(pack, t, tier):
     if t.role in EXTRAS:
         return dataclasses.replace(t, tier=0) if t.tier == tier else None
     shape = t.layer != layout.NO_LAYER and stored_shape(pack, t.role, tier, t.layer)
+    if shape and 0 in shape:
+        return None
     return cut(t, *shape) if shape else t
 
 
