@@ -37,7 +37,7 @@ uses_cli      := engine variants sim governor policies device runtime base
 
 # What the compiler's target cannot run is left out: kernels of another architecture.
 X86_KERNELS := %_avx2.c %_avx512vnni.c
-ARM_KERNELS := %_neon.c %_neondot.c %_neoni8mm.c
+ARM_KERNELS := %_neon.c %_neon.h %_neondot.c %_neoni8mm.c
 TARGET  := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 FOREIGN := $(if $(filter x86_64,$(TARGET)),,$(X86_KERNELS)) $(if $(filter aarch64,$(TARGET)),,$(ARM_KERNELS))
 sources = $(filter-out $(FOREIGN),$(wildcard $(1)/*.c $(1)/*/*.c))
@@ -143,7 +143,7 @@ layers: ## includes go down only
 	$(PYTHON) tools/layers
 
 headers: ## every header compiles on its own
-	@for h in $$(find $(ROOMS) tests -name '*.h'); do $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
+	@for h in $(filter-out $(FOREIGN),$(shell find $(ROOMS) tests -name '*.h')); do $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
 
 # Needs torch and transformers: make fixtures PYTHON=venv/bin/python3
 fixtures: ## make the tiny checkpoints of tests/variants/fixtures and their logits again
