@@ -71,14 +71,18 @@ void gov_events_ask_reload(struct gov_events *e)
 
 /* ---- triggers and files --------------------------------------------------------------------- */
 
-void gov_events_add_trigger(struct gov_events *e, int fd, const char *words)
+void gov_events_add_trigger(struct gov_events *e, int fd, const char *words, double *told,
+                            double value)
 {
     size_t i = e->n - N_FIXED;
     if (i == GOV_MAX_TRIGGERS) {
         close(fd);
         return;
     }
-    snprintf(e->triggers[i], sizeof e->triggers[i], "%s", words);
+    struct gov_trigger *trigger = &e->triggers[i];
+    snprintf(trigger->words, sizeof trigger->words, "%s", words);
+    trigger->told = told;
+    trigger->value = value;
     e->fds[e->n++] = (struct pollfd){fd, POLLPRI, 0};
 }
 
@@ -209,7 +213,8 @@ static unsigned take_triggers(struct gov_events *e)
     for (size_t i = N_FIXED; i < e->n; i++) {
         if (e->fds[i].revents & POLLPRI) {
             events |= GOV_EVENT_PRESSURE;
-            snprintf(e->what, sizeof e->what, "%s", e->triggers[i - N_FIXED]);
+            snprintf(e->what, sizeof e->what, "%s", e->triggers[i - N_FIXED].words);
+            *e->triggers[i - N_FIXED].told = e->triggers[i - N_FIXED].value;
         } else if (e->fds[i].revents) {
             close(e->fds[i].fd);
             e->fds[i].fd = -1; /* which poll passes over */

@@ -21,7 +21,10 @@ enum { GOV_MAX_TRIGGERS = 16, GOV_MAX_WATCHED = 32, GOV_EVENT_WORDS = 128 };
 struct gov_events {
     struct pollfd fds[3 + GOV_MAX_TRIGGERS]; /* poke, uevents, files, then triggers; -1 = none */
     size_t n;
-    char triggers[GOV_MAX_TRIGGERS][GOV_EVENT_WORDS]; /* what each is, in words */
+    struct gov_trigger {
+        char words[GOV_EVENT_WORDS]; /* what it is */
+        double *told, value;         /* *told = value when it fires */
+    } triggers[GOV_MAX_TRIGGERS];
     size_t n_watched;
     struct gov_watched {
         int number; /* inotify's; two patterns of a folder share one */
@@ -41,8 +44,10 @@ void gov_events_close(struct gov_events *events);
 void gov_events_poke(struct gov_events *events);
 void gov_events_ask_reload(struct gov_events *events);
 
-/* Takes fd, which signals POLLPRI; closes it at once where there is no room. */
-void gov_events_add_trigger(struct gov_events *events, int fd, const char *words);
+/* Takes fd, which signals POLLPRI; closes it at once where there is no room. Whenever it does,
+ * value goes to *told, which must last until the triggers are disarmed. */
+void gov_events_add_trigger(struct gov_events *events, int fd, const char *words, double *told,
+                            double value);
 /* Watches a file that is written to. */
 void gov_events_watch_file(struct gov_events *events, const char *path, enum gov_event event,
                            const char *words);

@@ -128,13 +128,28 @@ static bool psi_probe(struct gov_source *s, const struct gov_machine *machine)
     return psi_number(s, machine, &number);
 }
 
+/* Between two looks that lie further apart than the window, nobody knows when tasks stalled; where
+ * the kernel has just said so, it was in the window. */
+static struct dev_reading as_told(struct gov_source *s, uint64_t now_ns, struct dev_reading seen)
+{
+    double told = s->u.psi.told;
+    s->u.psi.told = 0;
+    if (!(told > 0) || s->u.psi.window_s * US_PER_S != TRIGGER_WINDOW_US ||
+        (seen.why == DEV_PRESENT && seen.value >= told))
+        return seen;
+    s->why[0] = '\0';
+    return gov_present(told, now_ns);
+}
+
 static struct dev_reading psi_read(struct gov_source *s, const struct gov_machine *machine,
                                    uint64_t now_ns)
 {
     double number = 0;
     if (!psi_number(s, machine, &number))
         return (struct dev_reading){.time_ns = now_ns, .why = DEV_READ_FAILED};
-    return s->u.psi.window_s > 0 ? window_read(s, now_ns, number) : gov_present(number, now_ns);
+    if (s->u.psi.window_s > 0)
+        return as_told(s, now_ns, window_read(s, now_ns, number));
+    return gov_present(number, now_ns);
 }
 
 /* Only the real file takes a trigger: written to another root's it would replace the text. */
@@ -159,7 +174,7 @@ static void psi_arm(struct gov_source *s, const struct gov_machine *machine,
     }
     snprintf(words, sizeof words, "pressure: %s of %s above %.3g%% of 2s", s->u.psi.line,
              s->u.psi.resource, percent);
-    gov_events_add_trigger(events, fd, words);
+    gov_events_add_trigger(events, fd, words, &s->u.psi.told, 100 * stall_us / TRIGGER_WINDOW_US);
 }
 
 const struct gov_source_kind gov_source_psi = {

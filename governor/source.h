@@ -99,6 +99,7 @@ struct gov_source {
             double window_s;                        /* of our own; 0 = the kernel's average */
             struct gov_stall stalls[GOV_STALLS], now;
             size_t n_stalls; /* taken so far */
+            double told;     /* percent that a trigger has just told of, 0 = none did */
         } psi;
         struct {
             struct gov_powercap counters;

@@ -263,6 +263,32 @@ static void a_windows_stall_is_that_of_the_window(void **state)
     expect(f, 0, 0.25);
 }
 
+/* 300 ms of stall in the minute since the last look are 1 % of 2 s if they came evenly; a trigger
+ * of 11 % says that they did not. It says so of its own window, and once. */
+static void a_trigger_knows_more_than_two_looks(void **state)
+{
+    struct fixture *f = *state;
+    put_stall(f, "memory", 0);
+    open_source(f, "psi:memory/some/2s");
+    expect_none(f, 0, DEV_NO_SAMPLE, "first 2 s");
+    f->source.u.psi.told = 11;
+    expect(f, 1, 11);
+    put_stall(f, "memory", 300000);
+    f->source.u.psi.told = 11;
+    expect(f, 61, 11);
+    put_stall(f, "memory", 700000);
+    f->source.u.psi.told = 11;
+    expect(f, 63, 20);
+    expect(f, 65, 0);
+    open_source(f, "psi:memory/some/avg10");
+    f->source.u.psi.told = 11;
+    expect(f, 66, 1.5);
+    open_source(f, "psi:memory/some/1s");
+    expect_none(f, 66, DEV_NO_SAMPLE, "first 1 s");
+    f->source.u.psi.told = 11;
+    expect(f, 68, 0);
+}
+
 /* Faster polls than the ring has room for in a window keep samples far enough apart. */
 static void a_window_outlives_many_samples(void **state)
 {
@@ -475,6 +501,7 @@ int main(void)
         ON_FILES(a_throttling_kernel_is_a_reading),
         ON_FILES(older_kernels_have_clocks_in_each_cpu),
         ON_FILES(a_windows_stall_is_that_of_the_window),
+        ON_FILES(a_trigger_knows_more_than_two_looks),
         ON_FILES(a_window_outlives_many_samples),
         ON_FILES(room_is_what_the_nearest_limit_leaves),
         ON_FILES(a_group_without_limits_or_none_at_all),
