@@ -1,6 +1,7 @@
-/* This process's memory control group (Linux Documentation/admin-guide/cgroup-v2.rst), of the
- * unified hierarchy under ROOT/sys/fs/cgroup: what is left until the nearest limit of it and its
- * ancestors, how often a limit was met, and its own pressure. */
+/* This process's memory control group, of the unified hierarchy under ROOT/sys/fs/cgroup (Linux
+ * Documentation/admin-guide/cgroup-v2.rst) or of one for memory alone (cgroup-v1/memory.rst): what
+ * is left until the nearest limit of it and its ancestors; how often a limit was met and its own
+ * pressure, which the unified one tells. */
 #include "governor/events.h"
 #include "governor/source.h"
 
@@ -17,24 +18,62 @@ static const char *const items[N_ITEMS] = {"memory.room", "memory.current", "mem
 /* Over this long a rate of events is taken. */
 static const uint64_t RATE_INTERVAL_NS = 1000000000U;
 
-/* The path of this process in the unified hierarchy: the line "0::PATH". */
+/* Where a kind of hierarchy has what. Keys of memory.stat are those that count the groups below. */
+struct gov_hierarchy {
+    const char *line, *folder; /* of /proc/self/cgroup, up to the path; where it is mounted */
+    const char *used, *limits[2], *inactive, *mapped;
+};
+static const struct gov_hierarchy hierarchies[] = {
+    {":memory:/",
+     "sys/fs/cgroup/memory",
+     "memory.usage_in_bytes",
+     {"memory.limit_in_bytes", NULL},
+     "total_inactive_file",
+     "total_mapped_file"},
+    {"\n0::/",
+     "sys/fs/cgroup",
+     "memory.current",
+     {"memory.max", "memory.high"},
+     "inactive_file",
+     "file_mapped"},
+};
+enum { N_HIERARCHIES = sizeof hierarchies / sizeof *hierarchies };
+
+/* The folder of the group at path, which ends at the line's end, in a hierarchy. */
+static bool set_folder(struct gov_source *s, const struct gov_machine *machine,
+                       const struct gov_hierarchy *hierarchy, const char *path)
+{
+    int base =
+        snprintf(s->u.cgroup.folder, GOV_PATH, "%.200s/%s", machine->root, hierarchy->folder);
+    size_t n = strcspn(path, "\n");
+    n = n > 1 ? n : 0; /* "/" */
+    s->u.cgroup.hierarchy = hierarchy;
+    s->u.cgroup.base = (size_t)base;
+    if ((size_t)base + n >= GOV_PATH - 16)
+        return gov_not_here(s, "the control group's path is too long");
+    memcpy(s->u.cgroup.folder + base, path, n);
+    s->u.cgroup.folder[(size_t)base + n] = '\0';
+    return true;
+}
+
+/* This process's group: of the first hierarchy that has its memory, else of the unified one. */
 static bool find_group(struct gov_source *s, const struct gov_machine *machine)
 {
     char folder[GOV_PATH], text[4096] = "\n";
+    const char *line = NULL;
     snprintf(folder, sizeof folder, "%.200s/proc/self", machine->root);
     int rc = gov_file_text(folder, "cgroup", text + 1, sizeof text - 1);
-    char *line = rc ? NULL : strstr(text, "\n0::/");
-    if (!line)
-        return gov_not_here(s, "no unified control group (%.80s/cgroup has no line 0::)", folder);
-    line += 4;
-    line[strcspn(line, "\n")] = '\0';
-    const char *path = strcmp(line, "/") ? line : "";
-    int base = snprintf(s->u.cgroup.folder, GOV_PATH, "%.200s/sys/fs/cgroup", machine->root);
-    s->u.cgroup.base = (size_t)base;
-    if ((size_t)base + strlen(path) >= GOV_PATH - 16)
-        return gov_not_here(s, "the control group's path is too long");
-    memcpy(s->u.cgroup.folder + base, path, strlen(path) + 1);
-    return true;
+    for (size_t i = 0; !rc && i < N_HIERARCHIES; i++) {
+        long long used;
+        line = strstr(text, hierarchies[i].line);
+        if (!line)
+            continue;
+        if (!set_folder(s, machine, &hierarchies[i], line + strlen(hierarchies[i].line) - 1))
+            return false;
+        if (gov_file_number(s->u.cgroup.folder, hierarchies[i].used, &used) == 0)
+            return true;
+    }
+    return line || gov_not_here(s, "no control group of memory (%.80s/cgroup names none)", folder);
 }
 
 /* The number behind "KEY " at the start of a line. */
@@ -52,26 +91,32 @@ static bool flat_number(const char *folder, const char *file, const char *key, d
     return end != line + strlen(label);
 }
 
-/* Bytes in use that could not be given back at once: file pages that nobody used lately could. */
-static bool used_bytes(const char *folder, double *used)
+/* Bytes in use that could not be given back at once: file pages that nobody used lately could. What
+ * is mapped is in use, such as the planes of a model, though the kernel has it among the inactive
+ * pages until reclaim looks at it. */
+static bool used_bytes(const struct gov_hierarchy *hierarchy, const char *folder, double *used)
 {
     long long current;
-    double inactive = 0;
-    if (gov_file_number(folder, "memory.current", &current) != 0 || current < 0)
+    double inactive = 0, mapped = 0;
+    if (gov_file_number(folder, hierarchy->used, &current) != 0 || current < 0)
         return false;
-    flat_number(folder, "memory.stat", "inactive_file", &inactive);
-    *used = (double)current > inactive ? (double)current - inactive : 0;
+    flat_number(folder, "memory.stat", hierarchy->inactive, &inactive);
+    flat_number(folder, "memory.stat", hierarchy->mapped, &mapped);
+    double idle = inactive > mapped ? inactive - mapped : 0;
+    *used = (double)current > idle ? (double)current - idle : 0;
     return true;
 }
 
-/* The lower of memory.max and memory.high; "max" is no number and no limit. */
-static bool limit_bytes(const char *folder, double *limit)
+/* The lower of them; "max" is no number and no limit, and neither is one of exabytes, which says
+ * the same in a hierarchy for memory alone. (Its soft limit holds nobody back.) */
+static bool limit_bytes(const struct gov_hierarchy *hierarchy, const char *folder, double *limit)
 {
-    static const char *const files[] = {"memory.max", "memory.high"};
+    static const long long NO_LIMIT = 1LL << 60;
     bool any = false;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 2 && hierarchy->limits[i]; i++) {
         long long number;
-        if (gov_file_number(folder, files[i], &number) != 0 || number < 0)
+        if (gov_file_number(folder, hierarchy->limits[i], &number) != 0 || number < 0 ||
+            number >= NO_LIMIT)
             continue;
         *limit = any && *limit < (double)number ? *limit : (double)number;
         any = true;
@@ -87,7 +132,8 @@ static bool least_room(struct gov_source *s, double *megabytes)
     memcpy(folder, s->u.cgroup.folder, sizeof folder);
     for (;;) {
         double limit, used;
-        if (limit_bytes(folder, &limit) && used_bytes(folder, &used)) {
+        if (limit_bytes(s->u.cgroup.hierarchy, folder, &limit) &&
+            used_bytes(s->u.cgroup.hierarchy, folder, &used)) {
             double room = (limit > used ? limit - used : 0) / BYTES_PER_MB;
             *megabytes = any && *megabytes < room ? *megabytes : room;
             any = true;
@@ -153,8 +199,9 @@ static struct dev_reading cgroup_read(struct gov_source *s, const struct gov_mac
                                     s->u.cgroup.window, &value);
         break;
     default:
-        known = gov_file_number(s->u.cgroup.folder, "memory.current", &bytes) == 0 ||
-                gov_not_here(s, "%.100s/memory.current cannot be read", s->u.cgroup.folder);
+        known = gov_file_number(s->u.cgroup.folder, s->u.cgroup.hierarchy->used, &bytes) == 0 ||
+                gov_not_here(s, "%.100s/%s cannot be read", s->u.cgroup.folder,
+                             s->u.cgroup.hierarchy->used);
         value = (double)bytes / BYTES_PER_MB;
     }
     if (!known)

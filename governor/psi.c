@@ -74,8 +74,9 @@ static void keep_stall(struct gov_source *s, uint64_t now_ns, double total_us)
     s->u.psi.stalls[s->u.psi.n_stalls++ % GOV_STALLS] = (struct gov_stall){now_ns, total_us};
 }
 
-/* The total at a time between two samples, by the line through both. False: before the first. */
-static bool total_at(const struct gov_source *s, double time_ns, double *total_us)
+/* The total at a time between two looks that lie so far apart, by the line through both. False:
+ * before the first. */
+static bool total_at(const struct gov_source *s, double time_ns, double *total_us, double *apart_ns)
 {
     size_t n = s->u.psi.n_stalls < GOV_STALLS ? s->u.psi.n_stalls : GOV_STALLS;
     for (size_t back = 0; back < n; back++) {
@@ -83,25 +84,39 @@ static bool total_at(const struct gov_source *s, double time_ns, double *total_u
         if ((double)older->time_ns > time_ns)
             continue;
         const struct gov_stall *newer = back ? stall_at(s, back - 1) : &s->u.psi.now;
-        double span = (double)(newer->time_ns - older->time_ns);
-        double part = span > 0 ? (time_ns - (double)older->time_ns) / span : 0;
+        *apart_ns = (double)(newer->time_ns - older->time_ns);
+        double part = *apart_ns > 0 ? (time_ns - (double)older->time_ns) / *apart_ns : 0;
         *total_us = older->total_us + part * (newer->total_us - older->total_us);
         return true;
     }
     return false;
 }
 
+/* What a trigger has just told, once; 0 = nothing. */
+static double take_told(struct gov_source *s)
+{
+    double told = s->u.psi.window_s * US_PER_S == TRIGGER_WINDOW_US ? s->u.psi.told : 0;
+    s->u.psi.told = 0;
+    return told;
+}
+
+/* Where the looks around the window's begin lie too far apart to say what of the stalls between was
+ * in it, the kernel's word stands, if there is one; closer looks know better than its estimate. */
 static struct dev_reading window_read(struct gov_source *s, uint64_t now_ns, double total_us)
 {
-    double before_us, window_s = s->u.psi.window_s;
+    double before_us = 0, apart_ns = 0, window_ns = s->u.psi.window_s * NS_PER_S;
+    double told = take_told(s);
     if (s->u.psi.n_stalls && total_us < stall_at(s, 0)->total_us)
         s->u.psi.n_stalls = 0; /* counted anew */
     s->u.psi.now = (struct gov_stall){now_ns, total_us};
-    bool known = total_at(s, (double)now_ns - window_s * NS_PER_S, &before_us);
+    bool known = total_at(s, (double)now_ns - window_ns, &before_us, &apart_ns);
     keep_stall(s, now_ns, total_us);
-    if (!known)
-        return gov_absent(s, DEV_NO_SAMPLE, now_ns, "the first %g s are not over", window_s);
-    double percent = 100 * (total_us - before_us) / (window_s * US_PER_S);
+    if (!known && told == 0)
+        return gov_absent(s, DEV_NO_SAMPLE, now_ns, "the first %g s are not over",
+                          s->u.psi.window_s);
+    double percent = known ? 100 * (total_us - before_us) / (s->u.psi.window_s * US_PER_S) : told;
+    if (percent < told && apart_ns > window_ns / 2)
+        percent = told;
     return gov_present(percent < 100 ? percent : 100, now_ns);
 }
 
@@ -128,28 +143,13 @@ static bool psi_probe(struct gov_source *s, const struct gov_machine *machine)
     return psi_number(s, machine, &number);
 }
 
-/* Between two looks that lie further apart than the window, nobody knows when tasks stalled; where
- * the kernel has just said so, it was in the window. */
-static struct dev_reading as_told(struct gov_source *s, uint64_t now_ns, struct dev_reading seen)
-{
-    double told = s->u.psi.told;
-    s->u.psi.told = 0;
-    if (!(told > 0) || s->u.psi.window_s * US_PER_S != TRIGGER_WINDOW_US ||
-        (seen.why == DEV_PRESENT && seen.value >= told))
-        return seen;
-    s->why[0] = '\0';
-    return gov_present(told, now_ns);
-}
-
 static struct dev_reading psi_read(struct gov_source *s, const struct gov_machine *machine,
                                    uint64_t now_ns)
 {
     double number = 0;
     if (!psi_number(s, machine, &number))
         return (struct dev_reading){.time_ns = now_ns, .why = DEV_READ_FAILED};
-    if (s->u.psi.window_s > 0)
-        return as_told(s, now_ns, window_read(s, now_ns, number));
-    return gov_present(number, now_ns);
+    return s->u.psi.window_s > 0 ? window_read(s, now_ns, number) : gov_present(number, now_ns);
 }
 
 /* Only the real file takes a trigger: written to another root's it would replace the text. */

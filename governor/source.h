@@ -116,6 +116,7 @@ struct gov_source {
         struct {
             unsigned item;
             char folder[GOV_PATH], line[8], window[16];
+            const struct gov_hierarchy *hierarchy;
             size_t base;       /* length of the hierarchy's own folder */
             uint64_t since_ns; /* of count, 0 = none yet */
             double count, rate;
