@@ -1,7 +1,8 @@
 # not-sanitized
-"""The kernels of CPUs that this machine is not: test_kernels cross-compiled and run by qemu-user.
+"""The kernels of CPUs that this machine may not be: NEON's by a cross compiler and qemu-user, those of x86 by
+SIMDe, which has their intrinsics in plain C. test_kernels runs as it is, with the kernels alone.
 
-Each test names the ISAs that the emulated CPU must be found to have; the last one must be its best."""
+Each test names the ISAs to check; the last one must be what dispatch finds to be the best."""
 import os
 import shutil
 import subprocess
@@ -40,6 +41,15 @@ def test_aarch64_with_dotprod():
 
 def test_aarch64_with_i8mm():
     check_aarch64("max", "neoni8mm")
+
+
+def test_x86_in_plain_c():
+    if not os.path.exists("/usr/include/simde/x86/avx512.h"):
+        tap.skip("needs libsimde-dev")
+    if os.uname().machine != "x86_64":
+        tap.skip("needs an x86-64 compiler")
+    # No ISA flags: nothing but what SIMDe makes of an intrinsic can be run.
+    check("simde", ["ISA_CFLAGS=", "CFLAGS=-O1 -isystem tests/runtime/simde -Wno-psabi"], [], "avx2 avx512vnni")
 
 
 if __name__ == "__main__":
