@@ -271,16 +271,22 @@ uint32_t var_lost_channels(const struct var_arrangement *a, const struct rt_mode
     return width < m->n_ff ? m->n_ff - width : 0;
 }
 
-/* Lost channels from which on a compensator has rank 32, 64: its matrices weigh an eighth of what
- * three lose and then an eighteenth. A choice: the next 32 directions explain less than the first,
- * and what they take counts. */
-static const uint32_t channels_of_step[] = {171, 768};
+/* Channels that a layer loses before its compensator grows by another 32: its two matrices then
+ * weigh an eighth of what three lose. A choice, not compared with other shares. */
+enum { CHANNELS_A_STEP = 171 };
 
-static uint32_t standard_rank(uint32_t lost)
+/* Grows at each tier that has lost so many more since it grew last. */
+static uint32_t standard_rank(const struct var_arrangement *a, const struct rt_model *m,
+                              uint32_t tier, uint32_t layer)
 {
-    uint32_t rank = 0;
-    for (size_t i = 0; i < sizeof channels_of_step / sizeof *channels_of_step; i++)
-        rank += lost >= channels_of_step[i] ? PACK_GROUP : 0;
+    uint32_t rank = 0, served = 0;
+    for (uint32_t t = 1; t <= tier; t++) {
+        uint32_t lost = var_lost_channels(a, m, t, layer);
+        if (lost < served + CHANNELS_A_STEP)
+            continue;
+        served = lost;
+        rank += PACK_GROUP;
+    }
     return rank;
 }
 
@@ -298,8 +304,8 @@ static uint32_t rank_asked_for(const struct var_arrangement *a, const struct rt_
 uint32_t var_compensator_rank(const struct var_arrangement *a, const struct rt_model *m,
                               uint32_t tier, uint32_t layer, uint32_t comp_rank)
 {
-    uint32_t rank = comp_rank ? rank_asked_for(a, m, tier, layer, comp_rank)
-                              : standard_rank(var_lost_channels(a, m, tier, layer));
+    uint32_t rank =
+        comp_rank ? rank_asked_for(a, m, tier, layer, comp_rank) : standard_rank(a, m, tier, layer);
     return rank < m->n_embd_pad ? rank : m->n_embd_pad;
 }
 

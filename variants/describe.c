@@ -71,7 +71,7 @@ static json_t *describe_recipe(const struct var_source *src, const struct var_ar
     const char *rounding = o->nearest ? "to the nearest level, least squared error of the weights"
                                       : "least squared error of the products, by their inputs";
     const char *texts = o->calib ? "text of the user's" : "the model's own, from its first token";
-    char ranks[64] = "rank 32, or 64, where they pay";
+    char ranks[64] = "rank 32 more at each tier that loses much";
     if (o->comp_rank)
         snprintf(ranks, sizeof ranks, "rank %u more at each narrower tier", o->comp_rank);
     return json_pack(
