@@ -170,11 +170,8 @@ static void add_extras(struct planner *p, uint32_t layer)
     for (uint32_t t = 1; t < p->a->n_tiers; t++)
         if (var_lost_channels(p->a, m, t, layer) > 0)
             add_vector(p, PACK_ROLE_MLP_BIAS, layer, NULL, m->n_embd_pad, NULL)->record.tier = t;
-    for (size_t i = 0; rank > 0 && i < sizeof maps / sizeof *maps; i++) {
-        struct var_planned *t =
-            add_matrix(p, maps[i].role, layer, NULL, maps[i].rows, maps[i].cols, 0);
-        t->record.flags = PACK_FLAG_L_RESIDENT; /* few bytes, nothing calibrates their rounding */
-    }
+    for (size_t i = 0; rank > 0 && i < sizeof maps / sizeof *maps; i++)
+        add_matrix(p, maps[i].role, layer, NULL, maps[i].rows, maps[i].cols, 0);
 }
 
 /* The vocabulary's matrices have rows beyond n_vocab that are padding, in no order but the
