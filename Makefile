@@ -36,7 +36,7 @@ uses_engine   := governor runtime policies device base
 uses_cli      := engine variants sim governor policies device runtime base
 
 # What the compiler's target cannot run is left out: kernels of another architecture.
-X86_KERNELS := %_avx2.c %_avx512vnni.c
+X86_KERNELS := %_avx2.c %_avx2.h %_avxvnni.c %_avx512vnni.c
 ARM_KERNELS := %_neon.c %_neon.h %_neondot.c %_neoni8mm.c
 TARGET  := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 FOREIGN := $(if $(filter x86_64,$(TARGET)),,$(X86_KERNELS)) $(if $(filter aarch64,$(TARGET)),,$(ARM_KERNELS))
@@ -63,6 +63,7 @@ help: ## this list
 
 # ISA files carry their own flags: the file name says which.
 $(BUILD)/%_avx2.o: ISA_CFLAGS = -mavx2 -mfma -mf16c
+$(BUILD)/%_avxvnni.o: ISA_CFLAGS = -mavx2 -mfma -mf16c -mavxvnni
 $(BUILD)/%_avx512vnni.o: ISA_CFLAGS = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512vnni
 $(BUILD)/%_neondot.o: ISA_CFLAGS = -march=armv8.2-a+dotprod
 $(BUILD)/%_neoni8mm.o: ISA_CFLAGS = -march=armv8.2-a+dotprod+i8mm

@@ -25,7 +25,15 @@ static bool cpu_has_avx2(void)
            __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
 
-/* The AVX2 kernels fill what this ISA has no version of. */
+/* The AVX2 kernels fill what these ISAs have no version of. */
+static bool cpu_has_avxvnni(void)
+{
+    enum { IN_EAX_OF_7_1 = 1 << 4 };
+    unsigned eax, ebx, ecx, edx;
+    return cpu_has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) &&
+           (eax & IN_EAX_OF_7_1);
+}
+
 static bool cpu_has_avx512vnni(void)
 {
     return cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
@@ -67,10 +75,17 @@ static const struct {
 #include "runtime/kernels/kernels.def"
 #undef K
      }},
+    {cpu_has_avxvnni,
+     {
+         .isa = "avxvnni",
+#define K(op, type, scalar, avx2, avxvnni, ...) .op = rt_##op##_##avxvnni,
+#include "runtime/kernels/kernels.def"
+#undef K
+     }},
     {cpu_has_avx512vnni,
      {
          .isa = "avx512vnni",
-#define K(op, type, scalar, avx2, avx512vnni, ...) .op = rt_##op##_##avx512vnni,
+#define K(op, type, scalar, avx2, avxvnni, avx512vnni, ...) .op = rt_##op##_##avx512vnni,
 #include "runtime/kernels/kernels.def"
 #undef K
      }},
@@ -79,14 +94,15 @@ static const struct {
     {cpu_has_neondot,
      {
          .isa = "neondot",
-#define K(op, type, scalar, avx2, avx512vnni, neondot, ...) .op = rt_##op##_##neondot,
+#define K(op, type, scalar, avx2, avxvnni, avx512vnni, neondot, ...) .op = rt_##op##_##neondot,
 #include "runtime/kernels/kernels.def"
 #undef K
      }},
     {cpu_has_neoni8mm,
      {
          .isa = "neoni8mm",
-#define K(op, type, scalar, avx2, avx512vnni, neondot, neoni8mm) .op = rt_##op##_##neoni8mm,
+#define K(op, type, scalar, avx2, avxvnni, avx512vnni, neondot, neoni8mm)                          \
+    .op = rt_##op##_##neoni8mm,
 #include "runtime/kernels/kernels.def"
 #undef K
      }},
@@ -97,7 +113,10 @@ enum { N_ISAS = sizeof isas / sizeof isas[0] };
 
 const struct rt_kernels *rt_kernels_isa(unsigned i)
 {
-    return i < N_ISAS && isas[i].cpu_has() ? &isas[i].kernels : NULL;
+    for (unsigned k = 0; k < N_ISAS; k++)
+        if (isas[k].cpu_has() && i-- == 0)
+            return &isas[k].kernels;
+    return NULL;
 }
 
 const struct rt_kernels *rt_kernels_best(void)

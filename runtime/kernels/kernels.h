@@ -120,7 +120,8 @@ struct rt_kernels {
 /* The best table for this CPU. EDGERT_ISA=scalar in the environment asks for less; a name that is
  * unknown or beyond the CPU changes nothing. Constant as long as the environment is. */
 const struct rt_kernels *rt_kernels_best(void);
-/* The table of ISA i in order of rising capability, NULL past the end or if the CPU lacks it. */
+/* The table of ISA i of those that the CPU has, in order of rising capability, NULL past the end.
+ */
 const struct rt_kernels *rt_kernels_isa(unsigned i);
 
 #endif

@@ -13,4 +13,11 @@ static inline int __get_cpuid(unsigned leaf, unsigned *a, unsigned *b, unsigned 
     return 1;
 }
 
+static inline int __get_cpuid_count(unsigned leaf, unsigned subleaf, unsigned *a, unsigned *b,
+                                    unsigned *c, unsigned *d)
+{
+    (void)subleaf;
+    return __get_cpuid(leaf, a, b, c, d);
+}
+
 #endif

@@ -1,0 +1,58 @@
+/* Matrix products for AVX2 with VNNI in registers of 256 bits (AVX-VNNI): the dots of one
+ * instruction, which adds up in 32 bits and never saturates. */
+#include "runtime/kernels/products_avx2.h"
+
+INLINE __m256i multiply(__m256i acc, __m256i weights, __m256i q)
+{
+    return _mm256_dpwssd_epi32(acc, weights, q);
+}
+
+INLINE void half_w4a16(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
+                       __m256i *dot)
+{
+    (void)l;
+    half_w4a16_by(multiply, h, q, n_cols, dot);
+}
+
+INLINE void half_w8a16(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
+                       __m256i *dot)
+{
+    half_w8a16_by(multiply, h, l, q, n_cols, dot);
+}
+
+/* Unsigned bytes 16 h + l times signed ones. */
+INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
+                      __m256i *dot)
+{
+#pragma GCC unroll 4
+    for (uint32_t c = 0; c < n_cols; c++)
+        dot[c] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (unsigned p = 0; p < QUADS; p++) {
+        __m256i first, second;
+        join(load(h + p * LINE), load(l + p * LINE), &first, &second);
+#pragma GCC unroll 4
+        for (uint32_t c = 0; c < n_cols; c++) {
+            dot[c] = _mm256_dpbusd_epi32(dot[c], first, broadcast(q[c], p));
+            dot[c] = _mm256_dpbusd_epi32(dot[c], second, broadcast(q[c], p + 4));
+        }
+    }
+}
+
+void rt_dot_w4a16_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                          uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(half_w4a16, w, false, x, (size_t)col * x->groups + group, 2, n_cols, acc);
+}
+
+void rt_dot_w8a16_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                          uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(half_w8a16, w, true, x, (size_t)col * x->groups + group, 2, n_cols, acc);
+}
+
+void rt_dot_w8a8_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                         uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(half_w8a8, w, true, x, (size_t)col * x->groups + group, 1, n_cols, acc);
+}
