@@ -1,4 +1,4 @@
-# not-sanitized
+# not-sanitized: the checkers are programs of their own
 """The kernels of CPUs that this machine may not be: NEON's by a cross compiler and qemu-user, those of x86 by
 SIMDe, which has their intrinsics in plain C. test_kernels runs as it is, with the kernels alone.
 
