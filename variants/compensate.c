@@ -218,7 +218,8 @@ static int add_tiers(const struct var_arrangement *a, uint32_t layer, struct rem
 static double *allocate(struct closed_form *f, size_t n)
 {
     size_t square = f->rank ? n * n : 0, thin = f->rank * n;
-    double *memory = calloc(3 * square + 3 * thin + n, sizeof *memory);
+    /* One entry more than is used: of none, calloc may return NULL, which is not "no memory". */
+    double *memory = calloc(3 * square + 3 * thin + n + 1, sizeof *memory);
     f->l = memory;
     f->m = f->l + square;
     f->squares = f->m + square;

@@ -1,3 +1,4 @@
+# long: minutes under a sanitizer
 """Packs built from tiny random models: the weights against the source through packtool, which knows the
 format page alone; sizes, determinism, the catalog, and what an impossible build leaves behind."""
 import hashlib

@@ -1,3 +1,4 @@
+# long: minutes under a sanitizer
 """The catalog of a pack: what the build writes is what the tensors and the scores say, and what the
 reader takes back; a damaged one is refused."""
 import copy

@@ -1,4 +1,4 @@
-# not-in-tsan: over ten minutes of arithmetic, on threads that test_build.py has too
+# long: minutes under a sanitizer
 """Bits per weight: what is asked for is kept, and spent; the outlier group and the order of channels keep the
 function. Packs are read by packtool, which knows the format page alone."""
 import json

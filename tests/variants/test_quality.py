@@ -1,4 +1,5 @@
 # not-sanitized: minutes of arithmetic that the other tests of the same code run in small
+# long: minutes
 """The demonstration model's quality: perplexity against llama.cpp's, KL to the source, a run's schedule."""
 import json
 import os

@@ -1,3 +1,4 @@
+# long: minutes under a sanitizer
 """Builds that were stopped, killed or damaged on the way: the same command goes on, and the pack has the bytes
 of one that was never stopped."""
 import fcntl
