@@ -127,6 +127,7 @@ static void pass_mix(rt_mix_fn *mix, size_t element, struct arena *a)
 
 PASS(dot_w4a16, pass_dot(k->dot_w4a16, a, bytes, n_cols, false))
 PASS(dot_w8a16, pass_dot(k->dot_w8a16, a, bytes, n_cols, true))
+PASS(dot_w4a8, pass_dot(k->dot_w4a8, a, bytes, n_cols, false))
 PASS(dot_w8a8, pass_dot(k->dot_w8a8, a, bytes, n_cols, true))
 PASS(outlier, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
                   k->outlier(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
@@ -158,11 +159,9 @@ static double weights_per_byte(const char *op)
         const char *op;
         double weights_per_byte;
     } table[] = {
-        {"dot_w4a16", 512. / PACK_H_BLOCK},
-        {"dot_w8a16", 512. / (PACK_H_BLOCK + PACK_L_BLOCK)},
-        {"dot_w8a8", 512. / (PACK_H_BLOCK + PACK_L_BLOCK)},
-        {"outlier", 512. / PACK_OUTLIER},
-        {"dot_f32", 1. / sizeof(float)},
+        {"dot_w4a16", 512. / PACK_H_BLOCK}, {"dot_w8a16", 512. / (PACK_H_BLOCK + PACK_L_BLOCK)},
+        {"dot_w4a8", 512. / PACK_H_BLOCK},  {"dot_w8a8", 512. / (PACK_H_BLOCK + PACK_L_BLOCK)},
+        {"outlier", 512. / PACK_OUTLIER},   {"dot_f32", 1. / sizeof(float)},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (strcmp(table[i].op, op) == 0)

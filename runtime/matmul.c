@@ -12,10 +12,10 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* The 8-bit weights are what this product or row reads. */
+/* The 8-bit weights are what this product or row reads: a matrix without them has 4 bits always. */
 static bool reads_l(const struct rt_matrix *m, unsigned weight_bits)
 {
-    return weight_bits == 8 || m->l_resident;
+    return m->l && (weight_bits == 8 || m->l_resident);
 }
 
 static bool is_f32(const struct rt_matrix *m)
@@ -113,17 +113,22 @@ static void f32_tiles(const struct product *p, uint32_t tile, uint32_t n_tiles, 
         f32_tile(p, tile + i, col, n_cols, y, y_stride);
 }
 
+static rt_dot_fn *dot_of(const struct rt_kernels *k, bool w8, unsigned act_bits)
+{
+    if (act_bits == 8)
+        return w8 ? k->dot_w8a8 : k->dot_w4a8;
+    return w8 ? k->dot_w8a16 : k->dot_w4a16;
+}
+
 static struct product product_init(const struct rt_kernels *k, const struct rt_matrix *m,
                                    const struct rt_input *x, uint32_t cols)
 {
-    bool a16 = x->act_bits == 16, w8 = !is_f32(m) && reads_l(m, x->weight_bits);
+    bool w8 = reads_l(m, x->weight_bits);
     return (struct product){
         .k = k,
         .m = m,
         .x = x,
-        .dot = !a16 ? k->dot_w8a8
-               : w8 ? k->dot_w8a16
-                    : k->dot_w4a16,
+        .dot = dot_of(k, w8, x->act_bits), /* of an f32 matrix not used */
         .l = w8 ? m->l : NULL,
         .n_groups = panel_groups_total(m, cols),
     };
@@ -194,7 +199,7 @@ static void f32_row(const struct rt_matrix *m, size_t block, unsigned row, float
 void rt_matrix_row(const struct rt_matrix *m, unsigned weight_bits, uint32_t row, float *out)
 {
     uint32_t tile = row / TILE, in_tile = row % TILE, n = panel_groups_total(m, m->cols), width;
-    bool w8 = !is_f32(m) && reads_l(m, weight_bits);
+    bool w8 = reads_l(m, weight_bits);
     if (m->outlier) {
         outlier_row(m->outlier + (size_t)tile * PACK_OUTLIER, in_tile, out);
         out += GROUP;

@@ -263,7 +263,7 @@ static uint64_t matrix_bytes(const struct rt_matrix *m, unsigned weight_bits, ui
     if (!m->pairs)
         return tiles * groups * PACK_F32_BLOCK;
     uint64_t blocks = tiles * (groups - (m->outlier ? 1 : 0));
-    bool with_l = weight_bits == 8 || m->l_resident;
+    bool with_l = m->l && (weight_bits == 8 || m->l_resident);
     return tiles * PACK_PAIRS + (m->outlier ? tiles * PACK_OUTLIER : 0) + blocks * PACK_H_BLOCK +
            (with_l ? blocks * PACK_L_BLOCK : 0);
 }

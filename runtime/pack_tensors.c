@@ -195,13 +195,19 @@ static int check_size(const struct reader *r, uint32_t i, const char *name, uint
     return fail_tensor(r, i, what);
 }
 
+/* A compensator may have no L plane in a nested pack: it has 4 bits in every variant then. */
+static bool lacks_l(const struct pack_tensor *t)
+{
+    return t->l_size == 0 && (t->role == PACK_ROLE_COMP_V || t->role == PACK_ROLE_COMP_U);
+}
+
 /* The L plane lies in PLANES_L, or in PLANES_H for a matrix kept at 8 bits; an h-only pack has only
  * the latter. blocks fits: META's limits keep it below 2^30. */
 static int read_l_plane(struct reader *r, uint32_t i, const struct pack_tensor *t, uint64_t blocks,
                         struct rt_matrix *m)
 {
     m->l_resident = t->flags & PACK_FLAG_L_RESIDENT;
-    bool has_l = m->l_resident || r->pack->kind == RT_PACK_NESTED;
+    bool has_l = m->l_resident || (r->pack->kind == RT_PACK_NESTED && !lacks_l(t));
     int rc = check_size(r, i, "the L plane", t->l_size, has_l ? blocks * PACK_L_BLOCK : 0);
     if (rc || !has_l)
         return rc;

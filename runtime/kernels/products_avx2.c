@@ -24,8 +24,32 @@ INLINE __m256i add_maddubs(__m256i acc, __m256i weights, const uint8_t *q, unsig
     return _mm256_add_epi16(acc, _mm256_maddubs_epi16(weights, broadcast(q, word)));
 }
 
-/* vpmaddubsw would saturate on whole bytes (2 * 255 * 127), so the planes are summed apart: a
- * 16-bit lane takes 8 pairs of a plane, at most 8 * 2 * 15 * 127 = 30480. */
+/* vpmaddubsw saturates at 32767: a 16-bit lane takes 8 pairs of a plane's nibbles, at most
+ * 8 * 2 * 15 * 127 = 30480. */
+INLINE void half_w4a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
+                      __m256i *dot)
+{
+    const __m256i low = _mm256_set1_epi8(0x0f);
+    (void)l;
+#pragma GCC unroll 4
+    for (uint32_t c = 0; c < n_cols; c++)
+        dot[c] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (unsigned p = 0; p < QUADS; p++) {
+        __m256i wh = load(h + p * LINE), first = _mm256_and_si256(wh, low);
+        __m256i second = _mm256_and_si256(_mm256_srli_epi32(wh, 4), low);
+#pragma GCC unroll 4
+        for (uint32_t c = 0; c < n_cols; c++) {
+            dot[c] = add_maddubs(dot[c], first, q[c], p);
+            dot[c] = add_maddubs(dot[c], second, q[c], p + 4);
+        }
+    }
+#pragma GCC unroll 4
+    for (uint32_t c = 0; c < n_cols; c++)
+        dot[c] = _mm256_madd_epi16(dot[c], _mm256_set1_epi16(1));
+}
+
+/* Whole bytes would saturate (2 * 255 * 127), so the planes are summed apart. */
 INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
                       __m256i *dot)
 {
@@ -64,6 +88,12 @@ void rt_dot_w8a16_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32
                        uint32_t n_cols, uint32_t group, float *acc)
 {
     dot_tiles(half_w8a16, w, true, x, (size_t)col * x->groups + group, 2, n_cols, acc);
+}
+
+void rt_dot_w4a8_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                      uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(half_w4a8, w, false, x, (size_t)col * x->groups + group, 1, n_cols, acc);
 }
 
 void rt_dot_w8a8_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,

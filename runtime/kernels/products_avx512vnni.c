@@ -44,6 +44,18 @@ INLINE void expand_w8(const uint8_t *h, const uint8_t *l, __m512i *w)
     }
 }
 
+INLINE void expand_w4(const uint8_t *h, const uint8_t *l, __m512i *w)
+{
+    const __m512i low = _mm512_set1_epi8(0x0f);
+    (void)l;
+#pragma GCC unroll 4
+    for (unsigned p = 0; p < QUADS; p++) {
+        __m512i wh = _mm512_loadu_si512(h + p * LINE);
+        w[p] = _mm512_and_si512(wh, low);
+        w[p + QUADS] = _mm512_and_si512(_mm512_srli_epi32(wh, 4), low);
+    }
+}
+
 /* Two 16-bit weights a word: columns 0 and 2, then 1 and 3 of each four (struct rt_acts). */
 INLINE void expand_w4_to_16(const uint8_t *h, const uint8_t *l, __m512i *w)
 {
@@ -108,6 +120,7 @@ struct kind {
 
 #define W4A16 ((struct kind){expand_w4_to_16, multiply_a16, 2, false})
 #define W8A16 ((struct kind){expand_w8_to_16, multiply_a16, 2, true})
+#define W4A8  ((struct kind){expand_w4, multiply_a8, 1, false})
 #define W8A8  ((struct kind){expand_w8, multiply_a8, 1, true})
 
 /* Activations from one column's group on; the other columns follow `groups` apart. */
@@ -311,6 +324,12 @@ void rt_dot_w8a16_avx512vnni(const struct rt_tiles *w, const struct rt_acts *x, 
                              uint32_t n_cols, uint32_t group, float *acc)
 {
     dot_tiles(W8A16, w, x, (size_t)col * x->groups + group, n_cols, acc);
+}
+
+void rt_dot_w4a8_avx512vnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                            uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(W4A8, w, x, (size_t)col * x->groups + group, n_cols, acc);
 }
 
 void rt_dot_w8a8_avx512vnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,

@@ -20,9 +20,16 @@ INLINE void half_w8a16(const uint8_t *h, const uint8_t *l, const uint8_t *const 
     half_w8a16_by(multiply, h, l, q, n_cols, dot);
 }
 
-/* Unsigned bytes 16 h + l times signed ones. */
-INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
-                      __m256i *dot)
+INLINE void expand_w4(__m256i h, __m256i *first, __m256i *second)
+{
+    const __m256i low = _mm256_set1_epi8(0x0f);
+    *first = _mm256_and_si256(h, low);
+    *second = _mm256_and_si256(_mm256_srli_epi32(h, 4), low);
+}
+
+/* Unsigned bytes, h or 16 h + l, times signed ones. */
+INLINE void half_a8(bool w8, const uint8_t *h, const uint8_t *l, const uint8_t *const *q,
+                    uint32_t n_cols, __m256i *dot)
 {
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++)
@@ -30,13 +37,28 @@ INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *
 #pragma GCC unroll 4
     for (unsigned p = 0; p < QUADS; p++) {
         __m256i first, second;
-        join(load(h + p * LINE), load(l + p * LINE), &first, &second);
+        if (w8)
+            join(load(h + p * LINE), load(l + p * LINE), &first, &second);
+        else
+            expand_w4(load(h + p * LINE), &first, &second);
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < n_cols; c++) {
             dot[c] = _mm256_dpbusd_epi32(dot[c], first, broadcast(q[c], p));
             dot[c] = _mm256_dpbusd_epi32(dot[c], second, broadcast(q[c], p + 4));
         }
     }
+}
+
+INLINE void half_w4a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
+                      __m256i *dot)
+{
+    half_a8(false, h, l, q, n_cols, dot);
+}
+
+INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
+                      __m256i *dot)
+{
+    half_a8(true, h, l, q, n_cols, dot);
 }
 
 void rt_dot_w4a16_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
@@ -49,6 +71,12 @@ void rt_dot_w8a16_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uin
                           uint32_t n_cols, uint32_t group, float *acc)
 {
     dot_tiles(half_w8a16, w, true, x, (size_t)col * x->groups + group, 2, n_cols, acc);
+}
+
+void rt_dot_w4a8_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                         uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(half_w4a8, w, false, x, (size_t)col * x->groups + group, 1, n_cols, acc);
 }
 
 void rt_dot_w8a8_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,

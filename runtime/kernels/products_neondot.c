@@ -29,16 +29,16 @@ INLINE void signed_weights(bool w8, const uint8x16_t *w, int8x16_t *out)
         out[i] = vreinterpretq_s8_u8(w8 ? veorq_u8(w[i], vdupq_n_u8(0x80)) : w[i]);
 }
 
-INLINE void dot_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
+INLINE void dot_a8(bool w8, uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
                    int32x4_t dot[][PARTS])
 {
     uint8x16_t q[2];
     load_a8(x, group, q);
-    int32_t start = x->group[group].minus_8_sum + 128 * x->group[group].sum;
+    int32_t start = w8 ? x->group[group].minus_8_sum + 128 * x->group[group].sum : 0;
 #pragma GCC unroll 2
     for (unsigned part = 0; part < PARTS; part++) {
         int8x16_t s[WORDS];
-        signed_weights(true, w[part], s);
+        signed_weights(w8, w[part], s);
         dot[0][part] = add_dots(vdupq_n_s32(start), s, q[0]);
         dot[0][part] = add_dots(dot[0][part], s + WORDS / 2, q[1]);
     }
@@ -69,6 +69,18 @@ INLINE void dot_a16(bool w8, uint8x16_t w[PARTS][WORDS], const struct rt_acts *x
     }
 }
 
+INLINE void dot_w4_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
+                      int32x4_t dot[][PARTS])
+{
+    dot_a8(false, w, x, group, dot);
+}
+
+INLINE void dot_w8_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
+                      int32x4_t dot[][PARTS])
+{
+    dot_a8(true, w, x, group, dot);
+}
+
 INLINE void dot_w4_a16(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
                        int32x4_t dot[][PARTS])
 {
@@ -95,10 +107,17 @@ void rt_dot_w8a16_neondot(const struct rt_tiles *w, const struct rt_acts *x, uin
     dot_tiles(w8a16, w, x, (size_t)col * x->groups + group, n_cols, acc);
 }
 
+void rt_dot_w4a8_neondot(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                         uint32_t n_cols, uint32_t group, float *acc)
+{
+    const struct kind w4a8 = {expand_w4, dot_w4_a8, 1, false};
+    dot_tiles(w4a8, w, x, (size_t)col * x->groups + group, n_cols, acc);
+}
+
 void rt_dot_w8a8_neondot(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                          uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w8a8 = {expand_w8, dot_a8, 1, true};
+    const struct kind w8a8 = {expand_w8, dot_w8_a8, 1, true};
     dot_tiles(w8a8, w, x, (size_t)col * x->groups + group, n_cols, acc);
 }
 

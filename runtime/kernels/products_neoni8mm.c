@@ -55,7 +55,7 @@ INLINE int32x4_t start(bool w8, const struct rt_acts *x, size_t group)
     return vld1q_s32(rows);
 }
 
-INLINE void dot_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
+INLINE void dot_a8(bool w8, uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
                    int32x4_t dot[][PARTS])
 {
     uint8x16_t a[2], b[2], q[4];
@@ -64,7 +64,7 @@ INLINE void dot_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t g
     pair_columns(a, b, q);
 #pragma GCC unroll 2
     for (unsigned part = 0; part < PARTS; part++) {
-        int32x4_t upper = start(true, x, group), lower = upper;
+        int32x4_t upper = start(w8, x, group), lower = upper;
 #pragma GCC unroll 4
         for (unsigned i = 0; i < 4; i++) {
             upper = vusmmlaq_s32(upper, w[part][2 * i], vreinterpretq_s8_u8(q[i]));
@@ -105,6 +105,18 @@ INLINE void dot_a16(bool w8, uint8x16_t w[PARTS][WORDS], const struct rt_acts *x
     }
 }
 
+INLINE void dot_w4_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
+                      int32x4_t dot[][PARTS])
+{
+    dot_a8(false, w, x, group, dot);
+}
+
+INLINE void dot_w8_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
+                      int32x4_t dot[][PARTS])
+{
+    dot_a8(true, w, x, group, dot);
+}
+
 INLINE void dot_w4_a16(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
                        int32x4_t dot[][PARTS])
 {
@@ -143,9 +155,16 @@ void rt_dot_w8a16_neoni8mm(const struct rt_tiles *w, const struct rt_acts *x, ui
     dot_pairs(w8a16, rt_dot_w8a16_neondot, w, x, col, n_cols, group, acc);
 }
 
+void rt_dot_w4a8_neoni8mm(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                          uint32_t n_cols, uint32_t group, float *acc)
+{
+    const struct kind w4a8 = {expand_w4_pairs, dot_w4_a8, 2, false};
+    dot_pairs(w4a8, rt_dot_w4a8_neondot, w, x, col, n_cols, group, acc);
+}
+
 void rt_dot_w8a8_neoni8mm(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                           uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w8a8 = {expand_w8_pairs, dot_a8, 2, true};
+    const struct kind w8a8 = {expand_w8_pairs, dot_w8_a8, 2, true};
     dot_pairs(w8a8, rt_dot_w8a8_neondot, w, x, col, n_cols, group, acc);
 }

@@ -147,6 +147,12 @@ void rt_dot_w8a16_scalar(const struct rt_tiles *w, const struct rt_acts *x, uint
     dot_tiles(w, true, x, col, n_cols, group, activation_a16, acc);
 }
 
+void rt_dot_w4a8_scalar(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
+                        uint32_t n_cols, uint32_t group, float *acc)
+{
+    dot_tiles(w, false, x, col, n_cols, group, activation_a8, acc);
+}
+
 void rt_dot_w8a8_scalar(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                         uint32_t n_cols, uint32_t group, float *acc)
 {

@@ -259,6 +259,13 @@ static void check_dot_w8a16(const struct rt_kernels *k, const struct rt_kernels 
         check_dot_definition(k->dot_w8a16, true, 16, seed);
 }
 
+static void check_dot_w4a8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_dot(k->dot_w4a8, scalar->dot_w4a8, false, 8);
+    for (uint64_t seed = 0; seed < N_SEEDS; seed++)
+        check_dot_definition(k->dot_w4a8, false, 8, seed);
+}
+
 static void check_dot_w8a8(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
     check_dot(k->dot_w8a8, scalar->dot_w8a8, true, 8);

@@ -184,8 +184,8 @@ struct variant {
     unsigned weight_bits, act_bits;
 };
 
-static const struct variant variants[] = {{4, 16}, {8, 16}, {8, 8}, {0, 0}};
-enum { N_VARIANTS = 4, N_COLS = 7, MANY_COLS = RT_COLS + 9, MAX_ROWS = 96 };
+static const struct variant variants[] = {{4, 16}, {4, 8}, {8, 16}, {8, 8}, {0, 0}};
+enum { N_VARIANTS = 5, N_COLS = 7, MANY_COLS = RT_COLS + 9, MAX_ROWS = 96 };
 
 struct input {
     struct rt_input x;
@@ -442,22 +442,31 @@ static void test_rows(void **state)
         }
 }
 
-/* w4 of a pack without L planes: nothing there to be read. */
-static void check_w4_reads_no_l_plane(void)
+/* Without an L plane, 4-bit weights are as they were, and 8-bit ones are the 4-bit ones. */
+static void check_products_without_l_plane(struct variant v)
 {
     uint64_t seed = 3;
     struct plain p = new_plain(&seed, 32, 96, true);
     struct packed m = new_packed(&p, 2, false);
     struct input in;
-    input_init(&in, &seed, variants[0], p.cols, N_COLS);
+    input_init(&in, &seed, v, p.cols, N_COLS);
+    in.x.weight_bits = 4;
     float *y = multiply(&m.m, &in.x, p.rows, p.cols, 1);
     m.m.l = NULL;
+    in.x.weight_bits = v.weight_bits;
     assert_same_y(multiply(&m.m, &in.x, p.rows, p.cols, 1), y, N_COLS);
-    check_rows(&p, &m, 4, 4);
+    check_rows(&p, &m, v.weight_bits, 4);
     free(y);
     free_input(&in);
     free_packed(&m);
     free_plain(&p);
+}
+
+static void check_matrix_without_l_plane(void)
+{
+    for (unsigned v = 0; v < N_VARIANTS; v++)
+        if (variants[v].weight_bits)
+            check_products_without_l_plane(variants[v]);
 }
 
 static void test_products(void **state)
@@ -478,10 +487,10 @@ static void test_columns_do_not_meet(void **state)
     on_every_isa(check_columns_do_not_meet);
 }
 
-static void test_w4_reads_no_l_plane(void **state)
+static void test_matrix_without_l_plane(void **state)
 {
     (void)state;
-    on_every_isa(check_w4_reads_no_l_plane);
+    on_every_isa(check_matrix_without_l_plane);
 }
 
 int main(void)
@@ -491,7 +500,7 @@ int main(void)
         cmocka_unit_test(test_prefix_equals_a_smaller_matrix),
         cmocka_unit_test(test_columns_do_not_meet),
         cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_w4_reads_no_l_plane),
+        cmocka_unit_test(test_matrix_without_l_plane),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

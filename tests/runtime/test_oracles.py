@@ -21,8 +21,8 @@ TOKENS = 40
 # Q, K and V, norms of their heads, scaled RoPE.
 SHAPES = {
     "gqa": dict(),
-    "tied": dict(tied=True, n_heads=3, n_kv_heads=3, n_layers=3, l_resident=("DOWN",)),
-    "padded": dict(n_embd=72, n_ff=172, head_dim=40, n_heads=6, n_kv_heads=1, n_vocab=133),
+    "tied": dict(tied=True, n_heads=3, n_kv_heads=3, n_layers=3, l_resident=("DOWN",), no_l=("COMP_V", "COMP_U")),
+    "padded": dict(no_l=("COMP_U",), n_embd=72, n_ff=172, head_dim=40, n_heads=6, n_kv_heads=1, n_vocab=133),
     "qwen2": dict(biases=True, rope_factors=True, n_heads=6, n_kv_heads=2, head_dim=72),
     "qwen3": dict(biases=True, head_norms=True, rope_factors=True, head_dim=40,
                   tiers=[(192, 64, 64), (128, 64, 64), (96, 64, 32)]),

@@ -358,6 +358,7 @@ def vocab_bits(v, rng):
 
 (ROLE, LAYER, TIER, KIND, ROWS, COLS, PANEL, OUTLIERS, FLAGS) = range(9)
 (DATA_OFF, DATA_SIZE, PAIR_OFF, OUTLIER_OFF, L_OFF, L_SIZE) = range(12, 18)
+MAY_LACK_L = (layout.ROLE_ID["COMP_V"], layout.ROLE_ID["COMP_U"])
 
 
 def lies_about(record, model, n_tiers, region):
@@ -380,6 +381,7 @@ def lies_about(record, model, n_tiers, region):
         if record[L_SIZE]:
             lies += [(L_OFF, x) for x in (record[L_OFF] + 1, *far)]
             lies += [(L_SIZE, x) for x in (record[L_SIZE] - 1, record[L_SIZE] + 1, 2**64 - 1)]
+            lies += [(L_SIZE, 0)] * (record[ROLE] not in MAY_LACK_L or record[FLAGS] != 0)
     return lies
 
 

@@ -22,6 +22,9 @@ class Nested:
     outlier: tuple  # None, or f32 d[rows], m[rows], u8 h[rows][32], l[rows][32]
     resident: bool
 
+    def reads_l(self, bits):
+        return self.l is not None and (bits == 8 or self.resident)
+
 
 def decode(t):
     """Nested of a nested matrix, f32[rows][cols] of an f32 one."""
@@ -62,7 +65,7 @@ def weights(w, bits, rows=slice(None)):
     if isinstance(w, np.ndarray):
         return w[rows]
     d, m = w.d_row[rows, None] * w.u_d[rows].astype(f32), w.m_row[rows, None] * w.u_m[rows].astype(f32)
-    full = bits == 8 or w.resident
+    full = w.reads_l(bits)
     parts = [(w8(d, m, w.h[rows], w.l[rows]) if full else w4(d, m, w.h[rows])).reshape(len(d), -1)]
     if w.outlier:
         od, om, oh, ol = (part[rows] for part in w.outlier)
@@ -97,7 +100,7 @@ def product(w, x, rows, cols, bits, act_bits):
     t = scale * total.astype(f32)
     skip = 1 if w.outlier else 0
     n = cols // GROUP - skip
-    full = bits == 8 or w.resident
+    full = w.reads_l(bits)
     weight = w.h[:rows, :n].astype(np.int32)
     if full:
         weight = 16 * weight + w.l[:rows, :n]

@@ -15,9 +15,9 @@ def bf16(x):
 class Maker:
     """Random tensors of one pack. Rows and columns past the true sizes are padding."""
 
-    def __init__(self, seed, kind, outliers, l_resident):
+    def __init__(self, seed, kind, outliers, l_resident, no_l):
         self.rng = np.random.default_rng(seed)
-        self.kind, self.outliers, self.l_resident = kind, outliers, l_resident
+        self.kind, self.outliers, self.l_resident, self.no_l = kind, outliers, l_resident, no_l
         self.tensors = {}
 
     def put(self, t):
@@ -66,7 +66,7 @@ class Maker:
         blocks[:, :, :TILE], blocks[:, :, TILE:2 * TILE] = u_d * real, u_m * real
         blocks[:, :, 2 * TILE:] = rng.integers(0, 256, blocks[:, :, 2 * TILE:].shape)
         t.pairs, t.data = pairs.astype("<u2").tobytes(), layout.to_panels(blocks, t.panel_groups)
-        if self.kind == "nested" or t.resident:
+        if t.resident or self.kind == "nested" and t.role not in self.no_l:
             noise = rng.integers(0, 256, (t.tiles, t.groups, layout.NIBBLES), dtype=np.uint8)
             t.l = layout.to_panels(noise, t.panel_groups)
         if t.outlier_groups:
@@ -177,15 +177,15 @@ def make_vocab(n_vocab, tokenizer):
 
 def random_pack(seed, kind="nested", n_layers=2, n_embd=96, n_heads=4, n_kv_heads=2, head_dim=64, n_ff=192,
                 n_vocab=200, n_ctx=256, tied=False, tiers=None, extras=True, outliers=True,
-                l_resident=("EMBED", "K"), tokenizer="gpt2", biases=False, head_norms=False, rope_factors=False):
+                l_resident=("EMBED", "K"), no_l=(), tokenizer="gpt2", biases=False, head_norms=False, rope_factors=False):
     """A Pack. tiers: per tier (mlp, qk, vo) or a list of them per layer, None for a set that cuts every
-    kind of width; extras: biases and compensators on all tiers but the first. head_norms ask for tiers of
-    whole heads."""
+    kind of width; extras: biases and compensators on all tiers but the first. l_resident, no_l: roles of
+    8 and of 4 bits in every variant. head_norms ask for tiers of whole heads."""
     model = {"arch": "qwen3" if head_norms else "qwen2" if biases else "llama", "n_layers": n_layers, "n_embd": n_embd,
              "n_heads": n_heads, "n_kv_heads": n_kv_heads, "head_dim": head_dim, "n_ff": n_ff, "n_vocab": n_vocab,
              "n_ctx": n_ctx, "rope_theta": 10000.0, "rms_eps": 1e-05, "tied": tied}
     tiers = tiers_meta(tiers or default_tiers(n_layers, n_ff, head_dim), n_layers, extras)
-    make = Maker(seed, kind, outliers and kind != "f32", l_resident if kind != "f32" else ())
+    make = Maker(seed, kind, outliers and kind != "f32", l_resident if kind != "f32" else (), no_l)
     embd, vocab_rows = layout.pad(n_embd), layout.pad(n_vocab, TILE)
     make.matrix("EMBED", vocab_rows, embd, n_vocab, n_embd, gain=np.sqrt(n_embd) if not tied else 1.0)
     if not tied:
