@@ -7,17 +7,8 @@ static int all_points(struct point_list *list, const struct rt_pack *pack, struc
     list->points = calloc((size_t)RT_N_VARIANTS * pack->n_tiers, sizeof *list->points);
     if (!list->points)
         return ert_fail(err, ERT_E_NOMEM, "out of memory");
-    for (unsigned v = 0; v < RT_N_VARIANTS; v++)
-        for (unsigned tier = 0; tier < pack->n_tiers; tier++) {
-            char name[48];
-            if (tier)
-                snprintf(name, sizeof name, "%s-r%u", rt_variants[v].name,
-                         pack->tiers[tier].rank_percent);
-            else
-                snprintf(name, sizeof name, "%s", rt_variants[v].name);
-            if (rt_point_parse(name, pack, &list->points[list->n], NULL) == 0)
-                list->n++;
-        }
+    while (rt_point_to_measure(pack, (uint32_t)list->n, &list->points[list->n]))
+        list->n++;
     return 0;
 }
 

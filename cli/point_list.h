@@ -1,4 +1,4 @@
-/* point_list: the points that --point names, or all that a pack has. */
+/* point_list: the points that --point names, or those of a pack that are measured. */
 #ifndef ERT_POINT_LIST_H
 #define ERT_POINT_LIST_H
 
@@ -10,7 +10,7 @@ struct point_list {
     size_t n;
 };
 
-/* Points of names; if there are none, every variant of the pack at every tier. */
+/* Points of names; if there are none, those of rt_point_to_measure. */
 int point_list_make(struct point_list *list, const struct rt_pack *pack,
                     const struct option_list *names, struct ert_error *err);
 

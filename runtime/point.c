@@ -14,17 +14,21 @@ const struct rt_variant_info rt_variants[RT_N_VARIANTS] = {
 };
 
 /* The variants that a kind of pack offers, best first; filled up with RT_N_VARIANTS. */
-static const enum rt_variant offered[][2] = {
-    [RT_PACK_NESTED] = {RT_W8A8, RT_W4A16},
-    [RT_PACK_H_ONLY] = {RT_W4A16, RT_N_VARIANTS},
-    [RT_PACK_F32] = {RT_F32, RT_N_VARIANTS},
+enum { MOST_OFFERED = 3 };
+static const enum rt_variant offered[][MOST_OFFERED] = {
+    [RT_PACK_NESTED] = {RT_W8A8, RT_W4A16, RT_W4A8},
+    [RT_PACK_H_ONLY] = {RT_W4A16, RT_W4A8, RT_N_VARIANTS},
+    [RT_PACK_F32] = {RT_F32, RT_N_VARIANTS, RT_N_VARIANTS},
 };
 
 static const char pause_name[] = "pause";
 
 static bool offers(const struct rt_pack *pack, enum rt_variant v)
 {
-    return !pack || offered[pack->kind][0] == v || offered[pack->kind][1] == v;
+    bool found = !pack;
+    for (unsigned i = 0; i < MOST_OFFERED && !found; i++)
+        found = offered[pack->kind][i] == v;
+    return found;
 }
 
 static void name_point(char *name, size_t room, enum rt_variant v, const struct rt_tier *tier)
@@ -41,7 +45,7 @@ static void list_points(const struct rt_pack *pack, char *list, size_t room)
     size_t n = 0;
     char name[48];
     list[0] = '\0';
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < MOST_OFFERED; i++) {
         enum rt_variant v = offered[pack->kind][i];
         for (uint32_t t = 0; v != RT_N_VARIANTS && t < pack->n_tiers && n < room; t++) {
             name_point(name, sizeof name, v, t ? &pack->tiers[t] : NULL);
@@ -56,8 +60,8 @@ static int fail_unknown(const char *text, const struct rt_pack *pack, struct ert
 {
     if (!pack)
         return ert_fail(err, ERT_E_FORMAT,
-                        "point \"%.40s\" is not known: expected w8a8, w4a16 or f32, with a tier "
-                        "such as -r80 behind it or not, or pause",
+                        "point \"%.40s\" is not known: expected w8a8, w4a16, w4a8 or f32, with a "
+                        "tier such as -r80 behind it or not, or pause",
                         text);
     char list[384];
     list_points(pack, list, sizeof list);
@@ -125,6 +129,31 @@ int rt_point_parse(const char *text, const struct rt_pack *pack, struct rt_point
     else
         snprintf(point->name, sizeof point->name, "%s-r%u", rt_variants[v].name, percent);
     return 0;
+}
+
+/* An earlier variant of the pack reads the same weights. */
+static bool repeats_weights(const struct rt_pack *pack, unsigned i)
+{
+    const enum rt_variant *v = offered[pack->kind];
+    bool repeats = false;
+    for (unsigned k = 0; k < i; k++)
+        repeats = repeats || rt_variants[v[k]].weight_bits == rt_variants[v[i]].weight_bits;
+    return repeats;
+}
+
+bool rt_point_to_measure(const struct rt_pack *pack, uint32_t i, struct rt_point *point)
+{
+    for (unsigned k = 0; k < MOST_OFFERED && offered[pack->kind][k] != RT_N_VARIANTS; k++) {
+        enum rt_variant v = offered[pack->kind][k];
+        uint32_t n = repeats_weights(pack, k) ? 1 : pack->n_tiers;
+        if (i < n) {
+            *point = (struct rt_point){.variant = v, .prefill_variant = v, .tier = i};
+            name_point(point->name, sizeof point->name, v, i ? &pack->tiers[i] : NULL);
+            return true;
+        }
+        i -= n;
+    }
+    return false;
 }
 
 bool rt_point_needs_l(const struct rt_point *point)

@@ -28,10 +28,15 @@ struct rt_point {
     bool pause;              /* hold generation */
 };
 
-/* Parses "w8a8", "w4a16-r80", "f32" or "pause" against a pack (NULL: syntax only). The error lists
- * the points that the pack has. */
+/* Parses "w8a8", "w4a16-r80", "w4a8", "f32" or "pause" against a pack (NULL: syntax only). The
+ * error lists the points that the pack has. */
 int rt_point_parse(const char *text, const struct rt_pack *pack, struct rt_point *point,
                    struct ert_error *err);
+/* Point i of those that are worth a measurement of their own, best variant first; false past the
+ * last. They are all but the tiers of a variant that reads the same weights as a better one (w4a8
+ * after w4a16): what coarser activations cost hardly depends on the tier, and time does. At most
+ * RT_N_VARIANTS for each tier. */
+bool rt_point_to_measure(const struct rt_pack *pack, uint32_t i, struct rt_point *point);
 bool rt_point_needs_l(const struct rt_point *point);
 
 /* Immutable table of points, reference-counted. */

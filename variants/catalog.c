@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { MAX_POINTS = (RT_N_VARIANTS - 1) * VAR_MAX_TIERS };
+enum { MAX_POINTS = RT_N_VARIANTS * VAR_MAX_TIERS };
 
 struct catalog {
     const struct rt_pack *pack;
@@ -13,19 +13,13 @@ struct catalog {
     struct var_measured measured[MAX_POINTS];
 };
 
-/* The points of a pack: each variant it has at each tier. */
 static void list_points(struct catalog *c)
 {
-    for (enum rt_variant v = 0; v < RT_N_VARIANTS; v++)
-        for (uint32_t t = 0; t < c->pack->n_tiers && c->n < MAX_POINTS; t++) {
-            char name[48];
-            struct var_schedule_entry *entry = &c->points[c->n];
-            snprintf(name, sizeof name, t ? "%s-%s" : "%s", rt_variants[v].name,
-                     c->pack->tiers[t].name);
-            if (rt_point_parse(name, c->pack, &entry->point, NULL))
-                continue; /* a variant that this kind of pack has not */
-            c->measured[c->n++] = (struct var_measured){c->pack, {entry, 1}, NULL};
-        }
+    while (c->n < MAX_POINTS &&
+           rt_point_to_measure(c->pack, (uint32_t)c->n, &c->points[c->n].point)) {
+        c->measured[c->n] = (struct var_measured){c->pack, {&c->points[c->n], 1}, NULL};
+        c->n++;
+    }
 }
 
 static uint64_t bytes_of(const struct catalog *c, size_t i)

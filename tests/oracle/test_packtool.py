@@ -33,7 +33,7 @@ def made(shape, seed=1):
 
 
 def variants_of(pack):
-    return {"nested": ["w8a8", "w4a16"], "h-only": ["w4a16"], "f32": ["f32"]}[pack.meta["kind"]]
+    return {"nested": ["w8a8", "w4a16", "w4a8"], "h-only": ["w4a16", "w4a8"], "f32": ["f32"]}[pack.meta["kind"]]
 
 
 # ---- scalar readings of the format ---------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_products_equal_scalar_loops_bit_for_bit():
         t = next(t for t in pack.tensors.values() if t.role == role)
         x = (rng.standard_normal((2, t.cols)) * 10 ** rng.uniform(-3, 3, (2, t.cols))).astype(f32)
         x[0, :32] = 0
-        for bits, act_bits in ((8, 8), (4, 16)):
+        for bits, act_bits in ((8, 8), (4, 16), (4, 8)):
             y = matrix.product(packtool.decode(t), x, t.rows, t.cols, bits, act_bits)
             slow = [scalar_product(t, column, bits, 127 if act_bits == 8 else 32767) for column in x]
             assert np.array_equal(y, np.array(slow, f32)), (role, bits)

@@ -10,10 +10,11 @@
 
 enum { N_TOKENS = 6, CONTEXT = 8, CHUNK = 2 };
 
-static const unsigned variants_of_kind[][2] = {
-    [RT_PACK_NESTED] = {RT_W8A8, RT_W4A16},
-    [RT_PACK_H_ONLY] = {RT_W4A16, RT_W4A16},
-    [RT_PACK_F32] = {RT_F32, RT_F32},
+enum { MOST_VARIANTS = 3 };
+static const unsigned variants_of_kind[][MOST_VARIANTS] = {
+    [RT_PACK_NESTED] = {RT_W8A8, RT_W4A16, RT_W4A8},
+    [RT_PACK_H_ONLY] = {RT_W4A16, RT_W4A8, RT_W4A8},
+    [RT_PACK_F32] = {RT_F32, RT_F32, RT_F32},
 };
 
 /* A few tokens in chunks and one alone, from an empty cache, as far as the cache goes. */
@@ -39,7 +40,7 @@ static int run_all_points(const struct rt_pack *pack, struct rt_team *team, stru
     struct rt_session *s = NULL;
     int rc = rt_session_create(&s, pack, team, &config, err);
     for (uint32_t tier = 0; rc == 0 && tier < pack->n_tiers; tier++)
-        for (int v = 0; rc == 0 && v < 2; v++)
+        for (int v = 0; rc == 0 && v < MOST_VARIANTS; v++)
             rc = run_point(s, pack, variants_of_kind[pack->kind][v], tier, err);
     rt_session_free(s);
     return rc;

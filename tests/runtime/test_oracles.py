@@ -15,6 +15,7 @@ except ImportError:
 work = pathlib.Path(tempfile.mkdtemp(prefix="edgert-oracles-"))
 driver = tap.build / "tests/runtime/drive_forward"
 TOKENS = 40
+NESTED = ("w8a8", "w4a16", "w4a8")  # variants of a nested pack
 
 # Shapes: each truncates mlp, qk and vo in its tiers, with biases, compensators, outlier groups and
 # matrices kept at 8 bits; widths that need padding; grouped queries; tied and untied heads; biases of
@@ -93,7 +94,7 @@ def test_a_tier_equals_the_physically_sliced_file():
         for tier, percent in enumerate(percents(path)):
             cut = work / f"{name}-slice-{tier}.edgert"
             packtool.slice_pack(path, tier, cut)
-            for variant in ("w8a8", "w4a16"):
+            for variant in NESTED:
                 # A slice has one tier, which is its widest: named without a suffix.
                 assert_same_bits(run(path, [(0, point(variant, percent))], ids),
                                  run(cut, [(0, variant)], ids), f"{name} {variant} tier {tier}")
@@ -104,23 +105,23 @@ def test_tiers_and_variants_differ():
     path = pack_of("gqa")
     ids, seen = ids_of(path), []
     for percent in percents(path):
-        for variant in ("w8a8", "w4a16"):
+        for variant in ("w8a8", "w4a16"):  # w4a8 is w4a16 but for rounding
             logits = run(path, [(0, point(variant, percent))], ids)
             for other in seen:
                 assert rms(logits - other) > 0.05 * rms(logits), f"{variant} {percent} repeats another"
             seen.append(logits)
 
 
-def test_w4a16_equals_the_file_without_l_planes():
+def test_4_bit_points_equal_the_file_without_l_planes():
     need_packtool()
     for name in SHAPES:
         path, bare = pack_of(name), work / f"{name}-h.edgert"
         packtool.strip_l(path, bare)
         assert bare.stat().st_size < path.stat().st_size
         for percent in percents(path):
-            p = [(0, point("w4a16", percent))]
-            ids = ids_of(path)
-            assert_same_bits(run(path, p, ids), run(bare, p, ids), f"{name} tier {percent}")
+            for variant in ("w4a16", "w4a8"):
+                p, ids = [(0, point(variant, percent))], ids_of(path)
+                assert_same_bits(run(path, p, ids), run(bare, p, ids), f"{name} {variant} tier {percent}")
 
 
 def random_schedule(path, seed, n=TOKENS):
@@ -129,7 +130,7 @@ def random_schedule(path, seed, n=TOKENS):
     all_percents, schedule, per_token = percents(path), [], []
     for token in range(n):
         if token == 0 or rng.random() < 0.4:
-            variant, tier = rng.choice(["w8a8", "w4a16"]), int(rng.integers(len(all_percents)))
+            variant, tier = rng.choice(NESTED), int(rng.integers(len(all_percents)))
             schedule.append((token, point(str(variant), all_percents[tier])))
         per_token.append((str(variant), tier))
     return schedule, per_token
@@ -172,7 +173,7 @@ def test_bits_do_not_depend_on_threads_or_chunks():
     for name in ("gqa", "padded", "qwen3"):
         path = pack_of(name)
         ids = ids_of(path, 140)  # attention takes in positions by 128
-        for p in ("w8a8", "w4a16-r80", "w8a8-r90"):
+        for p in ("w8a8", "w4a16-r80", "w4a8-r80", "w8a8-r90"):
             first = run(path, [(0, p)], ids)
             for threads, chunk in ((2, 64), (3, 140), (1, 1), (2, 7), (3, 1)):
                 assert_same_bits(first, run(path, [(0, p)], ids, threads, chunk), f"{name} {p} {threads} {chunk}")
@@ -185,7 +186,7 @@ def test_every_point_is_near_numpy():
         path = pack_of(name)
         ids = ids_of(path)
         for tier, percent in enumerate(percents(path)):
-            for variant, bound in (("w8a8", 0.03), ("w4a16", 1e-3)):
+            for variant, bound in (("w8a8", 0.03), ("w4a16", 1e-3), ("w4a8", 0.03)):
                 want = packtool.reference_forward(path, ids, [(variant, tier)] * len(ids))
                 for isa in ("scalar", None):
                     assert_close(run(path, [(0, point(variant, percent))], ids, isa=isa), want,

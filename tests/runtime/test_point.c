@@ -42,11 +42,15 @@ static void names_are_parsed_against_a_pack(void **state)
         {"w4a16-r80", nested, "w4a16-r80", RT_W4A16, 2},
         {"w8a8-r70", nested, "w8a8-r70", RT_W8A8, 3},
         {"w4a16-r90", h_only, "w4a16-r90", RT_W4A16, 1},
+        {"w4a8", nested, "w4a8", RT_W4A8, 0},
+        {"w4a8-r80", nested, "w4a8-r80", RT_W4A8, 2},
+        {"w4a8-r90", h_only, "w4a8-r90", RT_W4A8, 1},
         {"f32-r90", f32, "f32-r90", RT_F32, 1},
         {"w4a16-r80", NULL, "w4a16-r80", RT_W4A16, 0},
         {"f32", nested, NULL, 0, 0},
         {"w8a8", h_only, NULL, 0, 0},
         {"w8a8", f32, NULL, 0, 0},
+        {"w4a8", f32, NULL, 0, 0},
         {"w4a16-r85", nested, NULL, 0, 0},
         {"w4a16-80", nested, NULL, 0, 0},
         {"w4a16-r", nested, NULL, 0, 0},
@@ -85,7 +89,36 @@ static void an_unknown_point_lists_those_there_are(void **state)
     assert_int_equal(rt_point_parse("w2a8", nested, &p, &err), -ERT_E_MISSING);
     assert_non_null(strstr(err.text, "w2a8"));
     assert_non_null(strstr(err.text, "w8a8, w8a8-r90, w8a8-r80, w8a8-r70, w4a16, w4a16-r90, "
-                                     "w4a16-r80, w4a16-r70, pause"));
+                                     "w4a16-r80, w4a16-r70, w4a8, w4a8-r90, w4a8-r80, "
+                                     "w4a8-r70, pause"));
+}
+
+static void assert_points_to_measure(const struct rt_pack *pack, const char *const *names)
+{
+    struct rt_point p, parsed;
+    uint32_t i = 0;
+    for (; names[i]; i++) {
+        assert_true(rt_point_to_measure(pack, i, &p));
+        assert_string_equal(p.name, names[i]);
+        assert_int_equal(rt_point_parse(names[i], pack, &parsed, NULL), 0);
+        assert_int_equal(p.variant, parsed.variant);
+        assert_int_equal(p.prefill_variant, parsed.variant);
+        assert_int_equal(p.tier, parsed.tier);
+        assert_false(p.pause);
+    }
+    assert_false(rt_point_to_measure(pack, i, &p));
+}
+
+static void points_to_measure_are_all_but_tiers_of_the_same_weights(void **state)
+{
+    (void)state;
+    static const char *const of_nested[] = {"w8a8",  "w8a8-r90",  "w8a8-r80",  "w8a8-r70",
+                                            "w4a16", "w4a16-r90", "w4a16-r80", "w4a16-r70",
+                                            "w4a8",  NULL};
+    static const char *const of_f32[] = {"f32", "f32-r90", "f32-r80", "f32-r70", NULL};
+    assert_points_to_measure(nested, of_nested);
+    assert_points_to_measure(h_only, of_nested + 4);
+    assert_points_to_measure(f32, of_f32);
 }
 
 static void pause_needs_no_weights(void **state)
@@ -104,6 +137,8 @@ static void l_is_needed_by_8_bit_points_only(void **state)
     struct rt_point p;
     assert_int_equal(rt_point_parse("w8a8-r70", nested, &p, NULL), 0);
     assert_true(rt_point_needs_l(&p));
+    assert_int_equal(rt_point_parse("w4a8", nested, &p, NULL), 0);
+    assert_false(rt_point_needs_l(&p));
     assert_int_equal(rt_point_parse("w4a16", nested, &p, NULL), 0);
     assert_false(rt_point_needs_l(&p));
     p.prefill_variant = RT_W8A8;
@@ -162,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_parsed_against_a_pack),
         cmocka_unit_test(an_unknown_point_lists_those_there_are),
+        cmocka_unit_test(points_to_measure_are_all_but_tiers_of_the_same_weights),
         cmocka_unit_test(pause_needs_no_weights),
         cmocka_unit_test(l_is_needed_by_8_bit_points_only),
         cmocka_unit_test(a_table_keeps_its_points_until_the_last_holder_leaves),

@@ -227,7 +227,7 @@ def test_catalog_and_source_are_recorded():
     path, _ = source("odd.gguf", ODD)
     meta = built(path, "odd.edgert").meta
     points = [c["point"] for c in meta["catalog"]]
-    assert points == [v + r for v in ("w8a8", "w4a16") for r in ("", "-r90", "-r80", "-r70")], points
+    assert points == [v + r for v in ("w8a8", "w4a16") for r in ("", "-r90", "-r80", "-r70")] + ["w4a8"], points
     assert all(c["ppl"] > 1 and c["kld"] >= 0 and c["tokens"] > 100 for c in meta["catalog"])
     rows = {c["point"]: c for c in meta["catalog"]}
     assert rows["w4a16"]["bytes_per_token"] < 0.6 * rows["w8a8"]["bytes_per_token"]

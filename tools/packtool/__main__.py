@@ -2,7 +2,7 @@
 
     packtool dump PACK                  sections, model, tiers and tensors
     packtool slice PACK TIER OUT        tier number TIER alone
-    packtool strip-l PACK OUT           without the L region (w4a16 only)
+    packtool strip-l PACK OUT           without the L region (w4a16 and w4a8 only)
     packtool random OUT SEED [KIND]     a small pack with random weights (nested, h-only, f32)
 """
 import pathlib

@@ -8,7 +8,7 @@ from . import layout, matrix
 from .layout import GROUP, NO_LAYER
 from .matrix import f32
 
-VARIANT_BITS = {"f32": (0, 0), "w8a8": (8, 8), "w4a16": (4, 16)}
+VARIANT_BITS = {"f32": (0, 0), "w8a8": (8, 8), "w4a16": (4, 16), "w4a8": (4, 8)}
 
 
 def rmsnorm(x, w, n_embd, eps):
