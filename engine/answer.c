@@ -114,6 +114,25 @@ static void pass_notice(struct answering *a)
         a->callbacks->on_notice(a->callbacks->ctx, text);
 }
 
+/* The team goes to the cores of the rung in hand, if those are others. */
+static void place(struct ert_engine *e, uint32_t rung)
+{
+    const struct rungs *ladder = e->ladders[rungs_ladder(rung)];
+    uint32_t state = rungs_state(rung);
+    const cpu_set_t *where = ladder->placed[state] ? &ladder->where[state] : &e->cpus.usable;
+    if (where != e->where)
+        rt_team_place(e->team, rt_team_size(e->team), where);
+    e->where = where;
+}
+
+/* The thread that asked is the caller's again, on whatever core. */
+static void leave_cores(struct ert_engine *e)
+{
+    if (e->where != &e->cpus.usable)
+        rt_team_place(e->team, rt_team_size(e->team), &e->cpus.usable);
+    e->where = &e->cpus.usable;
+}
+
 /* Reads the switch, once per step. The only place where a session's point changes. */
 static void take_point(struct answering *a)
 {
@@ -131,8 +150,10 @@ static void take_point(struct answering *a)
     if (!moved && it.rung == talk->applied && take.epoch == talk->epoch)
         return;
     a->point = engine_point(e, it.rung);
-    if (!a->point->pause)
+    if (!a->point->pause) {
         rt_session_set_point(talk->session, a->point);
+        place(e, it.rung);
+    }
     rt_switch_ack(e->sw, take.epoch);
     talk->applied = it.rung;
     talk->taken = take.index;
@@ -318,6 +339,7 @@ int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, ui
                           .idle = true};
     *answer = (struct ert_answer){.prompt_tokens = n};
     set_idle(&a, false);
+    place(talk->engine, talk->engine->code);
     use_begin(talk->engine);
     int rc = prefill(&a, ids, n, err);
     uint64_t prefilled = ert_now_ns();
@@ -329,6 +351,7 @@ int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, ui
     }
     count(&a, true);
     set_idle(&a, true);
+    leave_cores(talk->engine);
     stream(&a, -1, true);
     answer->prefill_s = (double)(prefilled - begin) / NS_PER_S;
     answer->decode_s = (double)(ert_now_ns() - prefilled) / NS_PER_S;

@@ -1,6 +1,5 @@
 #include "engine/engine.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,13 +8,9 @@
 
 enum { MAX_THREADS = 256 };
 
-static unsigned usable_cpus(void)
+static unsigned usable_cpus(const struct cpus *cpus)
 {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set))
-        return 1;
-    int n = CPU_COUNT(&set);
-    return n > 0 && n <= MAX_THREADS ? (unsigned)n : 1;
+    return cpus->n > 0 && cpus->n <= MAX_THREADS ? cpus->n : 1;
 }
 
 /* ---- the governor's side ------------------------------------------------------------------- */
@@ -184,6 +179,8 @@ static int compile_policy(const struct ert_engine *e, struct pol_policy *policy,
                 : ert_fail(err, ERT_E_NOMEM, "out of memory for a policy");
     free(points);
     pol_file_free(file);
+    if (!rc && !e->replayed)
+        gov_take_kernel_trips(e->sensor_root, policy);
     return rc;
 }
 
@@ -198,7 +195,7 @@ static int read_policy(struct ert_engine *e, struct rungs **rungs, struct ert_er
     if (!rc)
         powers_apply(policy, e->model->pack->model.name, rt_team_size(e->team));
     if (!rc)
-        return rungs_of_policy(rungs, policy, e->model->pack, rt_team_size(e->team), err);
+        return rungs_of_policy(rungs, policy, e->model->pack, &e->cpus, rt_team_size(e->team), err);
     free(policy);
     return rc;
 }
@@ -210,6 +207,7 @@ static int keep_options(struct ert_engine *e, const struct ert_engine_options *o
     e->policy_name = strdup(options->policy ? options->policy : "balanced");
     e->policy_file = options->policy_file ? strdup(options->policy_file) : NULL;
     e->sensor_root = strdup(options->sensor_root ? options->sensor_root : "");
+    e->replayed = options->sensors && strcmp(options->sensors, "live") != 0;
     bool all = e->policy_name && e->sensor_root && !options->policy_file == !e->policy_file;
     return all ? 0 : ert_fail(err, ERT_E_NOMEM, "out of memory for a policy's name");
 }
@@ -278,11 +276,13 @@ int ert_engine_open(struct ert_engine **out, struct ert_model *model,
     e->model = model;
     e->opened_ns = ert_now_ns();
     e->spending.progress.source = -1;
-    int rc =
-        options->threads > MAX_THREADS
-            ? ert_fail(&err, ERT_E_RANGE, "%u threads, expected at most %d", options->threads,
-                       MAX_THREADS)
-            : rt_team_create(&e->team, options->threads ? options->threads : usable_cpus(), &err);
+    cpus_look(&e->cpus, options->sensor_root ? options->sensor_root : "");
+    e->where = &e->cpus.usable;
+    int rc = options->threads > MAX_THREADS
+                 ? ert_fail(&err, ERT_E_RANGE, "%u threads, expected at most %d", options->threads,
+                            MAX_THREADS)
+                 : rt_team_create(
+                       &e->team, options->threads ? options->threads : usable_cpus(&e->cpus), &err);
     if (!rc)
         rc = keep_options(e, options, &err);
     if (!rc && options->point)

@@ -25,6 +25,8 @@ struct ert_engine {
     struct planes *planes;         /* NULL at a fixed point */
     struct gov_governor *governor; /* at a fixed point it reads the battery; may be NULL there */
     atomic_bool busy;              /* a conversation is answering */
+    struct cpus cpus;
+    const cpu_set_t *where; /* of the answering thread: the cores that the team is on */
     uint64_t opened_ns;
 
     /* Ladders in the order of their coming; each is there before a code of it is published. */
@@ -34,6 +36,7 @@ struct ert_engine {
     uint32_t ladder;
     struct rungs *pending;
     char *policy_name, *policy_file, *sensor_root;
+    bool replayed;       /* a trace stands in for the machine */
     atomic_uint notices; /* counts what is to be said to the person */
 
     pthread_mutex_t lock; /* of all below: other threads read them through ert_get_* */

@@ -6,16 +6,17 @@
 /* KL above the best point's from which a tier counts as deep: 5 % of perplexity. */
 #define DEEP_KLD 0.05
 
-/* How a point is run: threads (0 = all) and tokens per second (0 = unpaced). */
+/* How a point is run: threads (0 = all), tokens per second (0 = unpaced), and on which cores. */
 struct gait {
     unsigned threads;
     double tokens_per_second;
+    bool efficient;
 };
 
 /* What comes before the deep tiers, as in the ladder `handheld` of policies.yaml: at equal power
  * these cost no quality. */
-static const struct gait slower[] = {{1, 0}, {1, 8}, {1, 5}};
-static const struct gait unhurried = {0, 0}, slowest = {1, 3};
+static const struct gait slower[] = {{1, 0, false}, {1, 8, false}, {1, 5, true}};
+static const struct gait unhurried = {0, 0, false}, slowest = {1, 3, true};
 
 enum { N_SLOWER = sizeof slower / sizeof *slower };
 
@@ -48,8 +49,9 @@ static void put_rung(struct pol_point *rung, const char *point, struct gait gait
         snprintf(suffix, sizeof suffix, "@%ut,%gtok/s", gait.threads, gait.tokens_per_second);
     else if (gait.threads)
         snprintf(suffix, sizeof suffix, "@%ut", gait.threads);
-    *rung =
-        (struct pol_point){.threads = gait.threads, .tokens_per_second = gait.tokens_per_second};
+    *rung = (struct pol_point){.threads = gait.threads,
+                               .tokens_per_second = gait.tokens_per_second,
+                               .efficient = gait.efficient};
     snprintf(rung->point, sizeof rung->point, "%s", point);
     snprintf(rung->name, sizeof rung->name, "%.*s%s", (int)(POL_NAME - sizeof suffix), point,
              suffix);
@@ -98,6 +100,7 @@ static int resolve_rung(const struct rt_pack *pack, const struct pol_point *rung
     }
     snprintf(point->name, sizeof point->name, "%s", rung->name);
     point->threads = rung->threads < n_threads ? rung->threads : n_threads;
+    point->prefill_chunk = rung->prefill_chunk;
     point->tokens_per_second = (float)rung->tokens_per_second;
     return 0;
 }

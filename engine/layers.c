@@ -98,20 +98,27 @@ static void add_layer(struct layer_list *list, char **path)
     *path = NULL;
 }
 
+/* Cuts a path's last part off, and the slash before it; false if there is none. */
+static bool cut_last(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (slash)
+        *slash = '\0';
+    return slash != NULL;
+}
+
 /* What came with the program: beside the folder of the executable (a checkout), in its prefix, or
  * the system's. *path is the caller's to free, NULL where there is none. */
 static void find_shipped(const char *name, char **path)
 {
-    char exe[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    exe[length > 0 ? length : 0] = '\0';
-    char *slash = strrchr(exe, '/');
+    char prefix[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", prefix, sizeof prefix - 1);
+    prefix[length > 0 ? length : 0] = '\0';
     *path = NULL;
-    if (slash)
-        *slash = '\0';
-    if (slash && format_path(path, NULL, "%s/../%s", exe, name) == 0 && keep_readable(path))
+    bool known = cut_last(prefix) && cut_last(prefix);
+    if (known && format_path(path, NULL, "%s/%s", prefix, name) == 0 && keep_readable(path))
         return;
-    if (slash && format_path(path, NULL, "%s/../share/edgert/%s", exe, name) == 0 &&
+    if (known && format_path(path, NULL, "%s/share/edgert/%s", prefix, name) == 0 &&
         keep_readable(path))
         return;
     if (format_path(path, NULL, SYSTEM_DATA "/%s", name) == 0)

@@ -25,10 +25,15 @@ static int resolve(struct rungs **out, struct pol_policy *policy, const struct p
     return rc;
 }
 
-int rungs_of_policy(struct rungs **rungs, struct pol_policy *policy, const struct rt_pack *pack,
-                    unsigned n_threads, struct ert_error *err)
+int rungs_of_policy(struct rungs **out, struct pol_policy *policy, const struct rt_pack *pack,
+                    const struct cpus *cpus, unsigned n_threads, struct ert_error *err)
 {
-    return resolve(rungs, policy, policy->states, policy->n_states, pack, n_threads, err);
+    int rc = resolve(out, policy, policy->states, policy->n_states, pack, n_threads, err);
+    for (size_t i = 0; !rc && i < policy->n_states; i++)
+        if (policy->states[i].efficient)
+            (*out)->placed[i] = cpus_efficient(
+                cpus, rt_point_at((*out)->table, (uint32_t)i)->threads, &(*out)->where[i]);
+    return rc;
 }
 
 int rungs_of_point(struct rungs **rungs, const char *point, const struct rt_pack *pack,

@@ -3,6 +3,7 @@
 #ifndef ERT_RUNGS_H
 #define ERT_RUNGS_H
 
+#include "engine/cpus.h"
 #include "policies/policies.h"
 #include "runtime/runtime.h"
 
@@ -11,6 +12,8 @@ struct rungs {
     struct pol_policy *policy; /* NULL at a fixed point */
     struct rt_point_table *table;
     uint32_t use[POL_MAX_STATES]; /* where the engine counts what is done at each */
+    bool placed[POL_MAX_STATES];  /* on the cores of where[], else on any */
+    cpu_set_t where[POL_MAX_STATES];
 };
 
 /* How many ladders an engine may have in its life. A code, 16 bits, is what the switch carries: the
@@ -46,9 +49,10 @@ static inline uint32_t rungs_at_work(uint32_t code, bool prefill)
     return rungs_code(rungs_ladder(code), state, state);
 }
 
-/* Resolves the policy's ladder against the pack; takes policy over, whether it fails or not. */
+/* Resolves the policy's ladder against the pack and the machine's cores; takes policy over, whether
+ * it fails or not. */
 int rungs_of_policy(struct rungs **rungs, struct pol_policy *policy, const struct rt_pack *pack,
-                    unsigned n_threads, struct ert_error *err);
+                    const struct cpus *cpus, unsigned n_threads, struct ert_error *err);
 /* One fixed point. */
 int rungs_of_point(struct rungs **rungs, const char *point, const struct rt_pack *pack,
                    unsigned n_threads, struct ert_error *err);

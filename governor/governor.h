@@ -160,6 +160,12 @@ void gov_meter_take(struct gov_meter *m, const struct gov_battery *battery, doub
 /* Why nothing told when it was so last, each source in its own words; "" = something always did. */
 const char *gov_meter_why(const struct gov_meter *m);
 
+/* ---- before the start ---------------------------------------------------------------------- */
+
+/* The kernel's own trips under root, for the policy's trips that ask for one (`kernel:`): of the
+ * first zone among the sensor's sources (thermal:TYPE) that has one of that type, the lowest. */
+void gov_take_kernel_trips(const char *root, struct pol_policy *policy);
+
 /* ---- sensors without a policy (edgert sensors) --------------------------------------------- */
 
 /* What firmware calls the machine under root ("" or NULL = this one). */

@@ -181,6 +181,19 @@ static int compile_trip(struct compile *c, const struct pol_trip_entry *entry)
     return 0;
 }
 
+bool pol_take_kernel_trip(struct pol_policy *policy, size_t i, double at_c, double hysteresis_c)
+{
+    struct pol_trip *trip = &policy->trips[i];
+    const struct dev_signal *signal = policy->sensors[trip->sensor].signal;
+    double threshold = at_c - trip->kernel_margin;
+    if (!trip->kernel || !(threshold >= signal->min) || threshold >= trip->threshold)
+        return false;
+    trip->threshold = threshold;
+    if (trip->hysteresis <= 0 && hysteresis_c > 0 && hysteresis_c < threshold - signal->min)
+        trip->hysteresis = hysteresis_c;
+    return true;
+}
+
 /* ---- power --------------------------------------------------------------------------------- */
 
 static int want_power_sensors(struct compile *c, const struct pol_power_entry *entry)

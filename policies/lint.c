@@ -53,7 +53,7 @@ static void lint_never_trips(const struct linter *l)
         const struct pol_trip *trip = &l->policy->trips[i];
         const struct dev_signal *signal = signal_of(l, trip);
         double limit = trip->above ? signal->max : signal->min;
-        if (!pol_is_tripped(trip, limit))
+        if (!trip->kernel && !pol_is_tripped(trip, limit))
             tell(l, l->entry->trips[i].where,
                  "trip '%s' never acts: no plausible reading of %s lies %s %g%s", trip->name,
                  l->policy->sensors[trip->sensor].name, side(trip), trip->threshold,
@@ -134,7 +134,8 @@ static bool acts_whenever(const struct pol_trip *a, const struct pol_trip *b)
 
 static bool makes_needless(const struct pol_trip *a, const struct pol_trip *b)
 {
-    return acts_whenever(a, b) && least_request(a) >= b->highest;
+    /* The kernel's trip, which no file tells, may be what b is there for. */
+    return !b->kernel && acts_whenever(a, b) && least_request(a) >= b->highest;
 }
 
 /* Calls look for each two trips of one sensor, both ways round. */

@@ -5,14 +5,16 @@
 /* "w4a16@1t,6tok/s": the point and whatever sets this rung apart from others of the same point. */
 static void name_rung(struct pol_point *p)
 {
-    char threads[16] = "", pace[32] = "", prefill[POL_NAME + 8] = "", name[256];
+    char threads[16] = "", pace[32] = "", prefill[POL_NAME + 8] = "", chunk[24] = "", name[256];
     if (p->threads)
         snprintf(threads, sizeof threads, ",%ut", p->threads);
     if (p->tokens_per_second > 0)
         snprintf(pace, sizeof pace, ",%gtok/s", p->tokens_per_second);
     if (*p->prefill)
         snprintf(prefill, sizeof prefill, ",prefill-%s", p->prefill);
-    int start = snprintf(name, sizeof name, "%s%s%s%s", p->point, threads, pace, prefill);
+    if (p->prefill_chunk)
+        snprintf(chunk, sizeof chunk, ",chunk-%u", p->prefill_chunk);
+    int start = snprintf(name, sizeof name, "%s%s%s%s%s", p->point, threads, pace, prefill, chunk);
     size_t n = strlen(p->point);
     if ((size_t)start > n)
         name[n] = '@';
@@ -31,6 +33,17 @@ static int read_point_name(struct load *l, const yaml_node_t *node, const char *
     return rc;
 }
 
+static int read_cores(struct load *l, const yaml_node_t *node, bool *efficient)
+{
+    char text[32];
+    int rc = yaml_read_text(&l->tree, node, "cores", text, sizeof text);
+    *efficient = !rc && !strcmp(text, "efficient");
+    if (!rc && !*efficient && strcmp(text, "any") != 0)
+        rc = yaml_fail(&l->tree, node, ERT_E_FORMAT, "cores: '%s', expected 'efficient' or 'any'",
+                       text);
+    return rc;
+}
+
 static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol_point *p,
                              struct pol_places *places)
 {
@@ -42,6 +55,8 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
         {"name", false, false},
         {"power", false, false},
         {"prefill-power", false, false},
+        {"cores", false, false},
+        {"prefill-chunk", false, false},
     };
     enum {
         POINT,
@@ -51,10 +66,12 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
         NAME,
         POWER,
         PREFILL_POWER,
+        CORES,
+        PREFILL_CHUNK,
         N = sizeof keys / sizeof *keys
     };
     const yaml_node_t *values[N];
-    long threads = 0;
+    long threads = 0, chunk = 0;
     int rc = pol_read_keys(l, node, "point", keys, N, values, places);
     if (!rc)
         rc = read_point_name(l, values[POINT], "point", p->point);
@@ -71,7 +88,12 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
     if (!rc && values[PREFILL_POWER])
         rc = yaml_read_quantity(&l->tree, values[PREFILL_POWER], "prefill-power", ERT_UNIT_WATT,
                                 0.001, 2000, &p->prefill_power_w);
+    if (!rc && values[CORES])
+        rc = read_cores(l, values[CORES], &p->efficient);
+    if (!rc && values[PREFILL_CHUNK])
+        rc = yaml_read_int(&l->tree, values[PREFILL_CHUNK], "prefill-chunk", 1, 512, &chunk);
     p->threads = (unsigned)threads;
+    p->prefill_chunk = (unsigned)chunk;
     if (!rc && values[NAME])
         rc = pol_read_name(l, values[NAME], "name", p->name);
     return rc;

@@ -16,6 +16,18 @@ const char *pol_governor_name(enum pol_governor g)
     return governors[g].name;
 }
 
+static const char *const kernel_trips[POL_N_KERNEL_TRIPS] = {
+    "none",
+#define K(id, name) name,
+#include "policies/kernel_trips.def"
+#undef K
+};
+
+const char *pol_kernel_trip_name(enum pol_kernel_trip type)
+{
+    return kernel_trips[type];
+}
+
 int pol_read_states(struct load *l, const yaml_node_t *node, unsigned *lowest, unsigned *highest,
                     bool *to_max)
 {
@@ -76,21 +88,56 @@ static int read_when(struct load *l, const yaml_node_t *node, bool *when_dischar
 }
 
 static const struct yaml_key trip_keys[] = {
-    {"name", true, false},   {"sensor", true, false},      {"above", false, false},
-    {"below", false, false}, {"hysteresis", false, false}, {"for", false, false},
-    {"when", false, false},  {"governor", false, false},   {"states", true, false},
+    {"name", true, false},    {"sensor", true, false},      {"above", false, false},
+    {"below", false, false},  {"hysteresis", false, false}, {"for", false, false},
+    {"when", false, false},   {"governor", false, false},   {"states", true, false},
+    {"kernel", false, false}, {"margin", false, false},
 };
-enum { NAME, SENSOR, ABOVE, BELOW, HYSTERESIS, FOR, WHEN, GOVERNOR, STATES };
+enum { NAME, SENSOR, ABOVE, BELOW, HYSTERESIS, FOR, WHEN, GOVERNOR, STATES, KERNEL, MARGIN };
 enum { N_TRIP_KEYS = sizeof trip_keys / sizeof *trip_keys };
 
+/* kernel: passive, of a temperature that trips above. */
+static int read_kernel_trip(struct load *l, const yaml_node_t **values,
+                            const struct dev_signal *signal, struct pol_trip *trip)
+{
+    char text[32];
+    const yaml_node_t *node = values[KERNEL] ? values[KERNEL] : values[MARGIN];
+    if (!node)
+        return 0;
+    if (!values[KERNEL])
+        return yaml_fail(&l->tree, node, ERT_E_FORMAT, "margin: it goes with kernel:");
+    if (signal->unit != ERT_UNIT_CELSIUS || values[BELOW])
+        return yaml_fail(&l->tree, node, ERT_E_FORMAT,
+                         "kernel: only a temperature that trips above has a trip of the kernel's");
+    int rc = yaml_read_text(&l->tree, node, "kernel", text, sizeof text);
+    if (rc)
+        return rc;
+    unsigned type = POL_NO_KERNEL_TRIP + 1;
+    while (type < POL_N_KERNEL_TRIPS && strcmp(text, kernel_trips[type]) != 0)
+        type++;
+    if (type == POL_N_KERNEL_TRIPS)
+        return yaml_fail(&l->tree, node, ERT_E_FORMAT,
+                         "kernel: '%s', expected active, passive, hot or critical", text);
+    trip->kernel = (enum pol_kernel_trip)type;
+    return values[MARGIN] ? yaml_read_quantity(&l->tree, values[MARGIN], "margin", ERT_UNIT_CELSIUS,
+                                               0, 50, &trip->kernel_margin)
+                          : 0;
+}
+
+/* Without `above:` a trip of the kernel's is all there is, and without one of those no reading
+ * passes. */
 static int read_threshold(struct load *l, const yaml_node_t *node, const yaml_node_t **values,
                           const struct dev_signal *signal, struct pol_trip *trip)
 {
-    if (!values[ABOVE] == !values[BELOW])
+    bool told = values[ABOVE] || values[BELOW];
+    if ((values[ABOVE] && values[BELOW]) || (!told && !values[KERNEL]))
         return yaml_fail(&l->tree, node, ERT_E_FORMAT,
                          "trip '%s': expected one of above: and below:", trip->name);
-    trip->above = values[ABOVE] != NULL;
-    int rc = yaml_read_quantity(&l->tree, values[trip->above ? ABOVE : BELOW],
+    trip->above = values[BELOW] == NULL;
+    trip->threshold = signal->max;
+    int rc = read_kernel_trip(l, values, signal, trip);
+    if (!rc && told)
+        rc = yaml_read_quantity(&l->tree, values[trip->above ? ABOVE : BELOW],
                                 trip->above ? "above" : "below", signal->unit, signal->min,
                                 signal->max, &trip->threshold);
     if (!rc && values[HYSTERESIS])

@@ -27,6 +27,8 @@ struct pol_point {
     char point[POL_NAME];     /* "w8a8", "w4a16-r80", "pause" */
     char prefill[POL_NAME];   /* variant for prefill, "" = the point's own */
     unsigned threads;         /* 0 = all */
+    unsigned prefill_chunk;   /* most tokens of a prompt at a time; 0 = the session's own */
+    bool efficient;           /* on the efficient cores, where the machine has such */
     double tokens_per_second; /* 0 = unpaced */
     double power_w, prefill_power_w; /* while generating, while reading a prompt; 0 = not known */
     bool pause;
@@ -66,6 +68,17 @@ enum pol_governor_kind { POL_TRIP, POL_POWER };
 /* Those who share the power. */
 enum { POL_DECODE, POL_PREFILL, POL_ACTORS };
 
+/* Trips of the kernel's thermal zones, by type
+ * (https://docs.kernel.org/driver-api/thermal/sysfs-api.html). */
+enum pol_kernel_trip {
+    POL_NO_KERNEL_TRIP,
+#define K(id, name) POL_KERNEL_##id,
+#include "policies/kernel_trips.def"
+#undef K
+    POL_N_KERNEL_TRIPS
+};
+const char *pol_kernel_trip_name(enum pol_kernel_trip type); /* "passive" */
+
 struct pol_trip {
     char name[POL_NAME];
     unsigned sensor;              /* index into sensors */
@@ -73,6 +86,8 @@ struct pol_trip {
     double threshold, hysteresis; /* in the unit's base; hysteresis is a delta on the safe side */
     double for_s;                 /* must hold this long first */
     bool when_discharging;        /* only counts while running from the battery */
+    enum pol_kernel_trip kernel;  /* such a trip of the sensor's zone counts, if it is lower */
+    double kernel_margin;         /* by so much earlier, in C */
     enum pol_governor governor;
     unsigned lowest, highest; /* range of states it may request */
 };
@@ -178,6 +193,11 @@ struct pol_finding {
 int pol_lint(const struct pol_file *file, size_t i,
              void (*found)(void *ctx, const struct pol_finding *finding), void *ctx,
              struct ert_error *err);
+
+/* The kernel's own trip for trips[i], which has a `kernel`: at_c C, hysteresis_c below it. The
+ * trip's threshold becomes that less its margin, if it is lower and plausible; where the trip has
+ * no hysteresis, the kernel's. True if it became so. */
+bool pol_take_kernel_trip(struct pol_policy *policy, size_t i, double at_c, double hysteresis_c);
 
 /* Powers of the states as this device was measured: decode_w[state] and prefill_w[state], 0 = not
  * known, where the file says none (prefill_w may be NULL). What is not known after that is

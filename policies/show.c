@@ -189,6 +189,10 @@ static void show_point(struct show *s, const struct pol_point *p, const struct p
         put_key(s, ", ", "threads");
         fprintf(s->f, "%u", p->threads);
     }
+    if (p->efficient) {
+        put_key(s, ", ", "cores");
+        fputs("efficient", s->f);
+    }
     if (p->tokens_per_second > 0) {
         put_key(s, ", ", "tokens-per-second");
         show_quantity(s->f, p->tokens_per_second, ERT_UNIT_NONE);
@@ -196,6 +200,10 @@ static void show_point(struct show *s, const struct pol_point *p, const struct p
     if (*p->prefill) {
         put_key(s, ", ", "prefill");
         show_text(s->f, p->prefill);
+    }
+    if (p->prefill_chunk) {
+        put_key(s, ", ", "prefill-chunk");
+        fprintf(s->f, "%u", p->prefill_chunk);
     }
     show_point_power(s, "power", p->power_w);
     show_point_power(s, "prefill-power", p->prefill_power_w);
@@ -233,6 +241,12 @@ static void show_trip(struct show *s, const struct pol_trip *trip, const struct 
     show_text(s->f, sensor->name);
     put_key(s, ", ", trip->above ? "above" : "below");
     show_quantity(s->f, trip->threshold, sensor->signal->unit);
+    if (trip->kernel != POL_NO_KERNEL_TRIP) {
+        put_key(s, ", ", "kernel");
+        fputs(pol_kernel_trip_name(trip->kernel), s->f);
+        put_key(s, ", ", "margin");
+        show_quantity(s->f, trip->kernel_margin, ERT_UNIT_CELSIUS);
+    }
     put_key(s, ", ", "hysteresis");
     show_quantity(s->f, trip->hysteresis, sensor->signal->unit);
     if (trip->for_s > 0) {

@@ -24,6 +24,7 @@ struct rt_point {
     enum rt_variant variant, prefill_variant;
     uint32_t tier;           /* index into the pack's tiers */
     uint32_t threads;        /* 0 = all of the session's team */
+    uint32_t prefill_chunk;  /* most tokens of a prompt at a time; 0 = the session's chunk */
     float tokens_per_second; /* pace, 0 = as fast as it goes */
     bool pause;              /* hold generation */
 };

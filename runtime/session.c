@@ -90,6 +90,13 @@ static int check_feed(const struct rt_session *s, const int32_t *ids, uint32_t n
     return 0;
 }
 
+/* Results do not depend on it; how soon a prompt makes way for a new point does. */
+static uint32_t chunk_of(const struct rt_session *s)
+{
+    uint32_t chunk = s->point.prefill_chunk;
+    return chunk && chunk < s->forward.chunk ? chunk : s->forward.chunk;
+}
+
 /* One chunk at the point that holds now. */
 static void feed_chunk(struct rt_session *s, const struct rt_step *chunk, bool prefill)
 {
@@ -116,7 +123,7 @@ int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*
         rc = between ? between(ctx) : 0;
         if (rc)
             return rc;
-        count = n - at < s->forward.chunk ? n - at : s->forward.chunk;
+        count = n - at < chunk_of(s) ? n - at : chunk_of(s);
         struct rt_step chunk = {
             .ids = ids + at,
             .n_cols = count,

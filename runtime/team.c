@@ -200,6 +200,13 @@ void rt_team_run(struct rt_team *team, unsigned n,
     team->first_stage = team->workers[0].stage;
 }
 
+void rt_team_place(struct rt_team *team, unsigned n, const cpu_set_t *set)
+{
+    sched_setaffinity(0, sizeof *set, set);
+    for (unsigned i = 1; i < n; i++)
+        pthread_setaffinity_np(team->workers[i].thread, sizeof *set, set);
+}
+
 unsigned rt_team_size(const struct rt_team *team)
 {
     return team->size;

@@ -2,6 +2,8 @@
 #ifndef RT_TEAM_H
 #define RT_TEAM_H
 
+#include <sched.h>
+
 #include "base/base.h"
 
 struct rt_team;
@@ -11,6 +13,10 @@ struct rt_team;
 int rt_team_create(struct rt_team **team, unsigned n, struct ert_error *err);
 void rt_team_free(struct rt_team *team); /* NULL is fine */
 unsigned rt_team_size(const struct rt_team *team);
+
+/* Lets the first n threads, the calling one among them, run on the cores in set and nowhere else. A
+ * set that the kernel does not allow changes nothing. Not while a run goes on. */
+void rt_team_place(struct rt_team *team, unsigned n, const cpu_set_t *set);
 
 /* Runs fn(ctx, worker, n) on workers 0 .. n-1 (n at most the size) and returns when all are done.
  * Allocates nothing. Not to be called from two threads at once. */

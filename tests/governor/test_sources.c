@@ -2,6 +2,7 @@
  * from the files. */
 #include "tests/tree.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -532,6 +533,83 @@ static void work_is_a_share_of_time(void **state)
     gov_worklog_release(&log);
 }
 
+/* ---- the kernel's own trips ----------------------------------------------------------------- */
+
+static void put_trip(struct fixture *f, unsigned zone, unsigned n, const char *type, int temp_mc,
+                     int hyst_mc)
+{
+    char path[96];
+    static const char folder[] = "sys/class/thermal/thermal_zone";
+    snprintf(path, sizeof path, "%s%u/trip_point_%u_type", folder, zone, n);
+    put(f, path, "%s\n", type);
+    snprintf(path, sizeof path, "%s%u/trip_point_%u_temp", folder, zone, n);
+    put(f, path, "%d\n", temp_mc);
+    snprintf(path, sizeof path, "%s%u/trip_point_%u_hyst", folder, zone, n);
+    put(f, path, "%d\n", hyst_mc);
+}
+
+static void compile(struct pol_policy *policy, const char *text)
+{
+    struct pol_file *file;
+    struct ert_error err;
+    if (pol_file_parse(&file, "t.yaml", text, strlen(text), &err) ||
+        pol_compile(file, "p", NULL, 0, policy, &err))
+        fail_msg("%s", err.text);
+    pol_file_free(file);
+}
+
+static void expect_trip(const struct pol_policy *policy, size_t i, double above, double hysteresis)
+{
+    const struct pol_trip *trip = &policy->trips[i];
+    if (fabs(trip->threshold - above) > 1e-9 || fabs(trip->hysteresis - hysteresis) > 1e-9)
+        fail_msg("trip %s: above %g, hysteresis %g, expected %g, %g", trip->name, trip->threshold,
+                 trip->hysteresis, above, hysteresis);
+}
+
+/* The zone of an RK3399: passive at 70 and 75, critical at 95 C; the other one has a passive trip
+ * that nobody set. */
+static void the_kernels_trips_are_defaults(void **state)
+{
+    struct fixture *f = *state;
+    static struct pol_policy policy;
+    static const char text[] =
+        "edgert: 1\n"
+        "sensors: {temp.cpu: ['hwmon:x/y', 'thermal:bare', 'thermal:soc', 'thermal:later']}\n"
+        "ladders: {l: [w8a8, w4a16, pause]}\n"
+        "policies: {p: {ladder: l, trips: [\n"
+        "  {name: own, sensor: temp.cpu, above: 88C, states: 1},\n"
+        "  {name: lower, sensor: temp.cpu, above: 60C, kernel: passive, states: 1},\n"
+        "  {name: higher, sensor: temp.cpu, above: 88C, kernel: passive, margin: 5C, states: 1},\n"
+        "  {name: alone, sensor: temp.cpu, hysteresis: 4C, kernel: passive, states: 1},\n"
+        "  {name: off, sensor: temp.cpu, kernel: critical, margin: 10C, states: 2},\n"
+        "  {name: none, sensor: temp.cpu, kernel: hot, states: 2}]}}\n";
+    put(f, "sys/class/thermal/thermal_zone0/type", "bare\n");
+    put(f, "sys/class/thermal/thermal_zone0/temp", "40000\n");
+    put_trip(f, 0, 0, "passive", 0, 0);
+    put_trip(f, 0, 1, "passive", -274000, 0);
+    put(f, "sys/class/thermal/thermal_zone1/type", "soc\n");
+    put(f, "sys/class/thermal/thermal_zone1/temp", "40000\n");
+    put_trip(f, 1, 0, "passive", 75000, 3000);
+    put_trip(f, 1, 1, "passive", 70000, 2000);
+    put_trip(f, 1, 2, "critical", 95000, 2000);
+    put(f, "sys/class/thermal/thermal_zone2/type", "later\n");
+    put(f, "sys/class/thermal/thermal_zone2/temp", "40000\n");
+    put_trip(f, 2, 0, "passive", 50000, 1000);
+    compile(&policy, text);
+    expect_trip(&policy, 3, 125, 4); /* without a machine no reading passes */
+    gov_take_kernel_trips(f->root, &policy);
+    expect_trip(&policy, 0, 88, 0);
+    expect_trip(&policy, 1, 60, 0);
+    expect_trip(&policy, 2, 65, 2);
+    expect_trip(&policy, 3, 70, 4);
+    expect_trip(&policy, 4, 85, 2);
+    expect_trip(&policy, 5, 125, 0);
+    static struct pol_policy elsewhere;
+    compile(&elsewhere, text);
+    gov_take_kernel_trips("/nonexistent", &elsewhere);
+    expect_trip(&elsewhere, 2, 88, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -552,6 +630,7 @@ int main(void)
         ON_FILES(events_are_a_rate),
         ON_FILES(a_groups_event_ends_the_wait),
         ON_FILES(mains_and_warning_level),
+        ON_FILES(the_kernels_trips_are_defaults),
         cmocka_unit_test(clocks_tell_of_sleep_delay_and_setting),
     };
     return cmocka_run_group_tests_name("sources", tests, NULL, NULL);

@@ -196,6 +196,15 @@ static void test_refuses_with_place_and_remedy(void **state)
         {TRIP("above: 70C, below: 60C, states: 1"), ERT_E_FORMAT,
          "trip 'hot': expected one of above: and below:"},
         {TRIP("states: 1"), ERT_E_FORMAT, "expected one of above: and below:"},
+        {"edgert: 1\nladders: {l: [{point: w8a8, cores: big}]}\n", ERT_E_FORMAT,
+         "expected 'efficient' or 'any'"},
+        {"edgert: 1\nladders: {l: [{point: w8a8, prefill-chunk: 513}]}\n", ERT_E_FORMAT,
+         "prefill-chunk"},
+        {TRIP("above: 70C, kernel: pasive, states: 1"), ERT_E_FORMAT,
+         "expected active, passive, hot or critical"},
+        {TRIP("below: 70C, kernel: passive, states: 1"), ERT_E_FORMAT, "only a temperature that"},
+        {TRIP("above: 70C, margin: 2C, states: 1"), ERT_E_FORMAT, "it goes with kernel:"},
+        {TRIP("kernel: hot, margin: 51C, states: 1"), ERT_E_RANGE, "51C is out of range"},
         {TRIP("above: 70C, states: 3..1"), ERT_E_FORMAT, "expected a state such as 3, or a range"},
         {TRIP("above: 70C, states: 4"), ERT_E_RANGE,
          "trip 'hot' asks for state 4, but the ladder 'l' ends at state 3"},
@@ -313,12 +322,13 @@ static void test_what_is_shown_compiles_to_the_same(void **state)
         "edgert: 1\nsensors: {temp.cpu: {sources: ['a:\"b\\\\'], stuck: 1.1s, median: 3},\n"
         "  temp.skin: {sources: x:y, sum: {temp.cpu: -0.1, temp.xy: 2}, offset: -0.1C}}\n"
         "ladders: {l: [w8a8, {point: w4a16, tokens-per-second: 0.3, prefill: w8a8, name: "
-        "'caf\xc3\xa9 # 1'}]}\n"
+        "'caf\xc3\xa9 # 1'}, {point: w4a16, threads: 2, cores: efficient, prefill-chunk: 16}]}\n"
         "policies: {'x: y': {ladder: l, poll: 333.3333ms, on-missing: {temp.skin: state "
         "1, temp.cpu: state 0},\n"
         "  trips: [{name: 'a, b', sensor: temp.cpu, below: 1.7e1C, hysteresis: 0.1C, for: "
         "1.5min, states: 0..max,\n"
-        "           when: discharging}]}}\n",
+        "           when: discharging},\n"
+        "          {name: k, sensor: temp.skin, kernel: hot, margin: 2.5C, states: 1}]}}\n",
         "x: y");
     assert_round_trip(&odd, NULL);
 }

@@ -139,6 +139,32 @@ static void a_stop_between_chunks_keeps_what_was_fed(void **state)
     free(expected);
 }
 
+/* A point's chunk, if it is narrower than the session's: 10 tokens by 3 are four chunks. */
+static void a_point_may_narrow_the_chunk(void **state)
+{
+    (void)state;
+    float *expected = calloc(pack->model.n_vocab, sizeof *expected);
+    struct rt_point point;
+    int left = 100;
+    assert_int_equal(rt_point_parse("w4a16", pack, &point, NULL), 0);
+    rt_session_set_point(session, &point);
+    assert_int_equal(rt_session_feed(session, ids, 10, NULL, NULL, NULL, NULL), 0);
+    save_logits(expected);
+    rt_session_rewind(session, 0);
+    point.prefill_chunk = 3;
+    rt_session_set_point(session, &point);
+    assert_int_equal(rt_session_feed(session, ids, 10, count_down, &left, NULL, NULL), 0);
+    assert_int_equal(left, 96);
+    assert_logits(expected);
+    rt_session_rewind(session, 0);
+    point.prefill_chunk = CHUNK + 1; /* the session has no room for more than its own */
+    rt_session_set_point(session, &point);
+    left = 100;
+    assert_int_equal(rt_session_feed(session, ids, 2 * CHUNK, count_down, &left, NULL, NULL), 0);
+    assert_int_equal(left, 98);
+    free(expected);
+}
+
 static void prefill_has_a_variant_of_its_own(void **state)
 {
     (void)state;
@@ -329,6 +355,7 @@ int main(void)
         SESSION_TEST(a_stop_between_chunks_keeps_what_was_fed),
         SESSION_TEST(prefill_has_a_variant_of_its_own),
         SESSION_TEST(a_point_may_change_between_chunks),
+        SESSION_TEST(a_point_may_narrow_the_chunk),
 #if COUNTS_ALLOCATIONS
         SESSION_TEST(feeding_and_switching_allocate_nothing),
 #endif
