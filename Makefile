@@ -129,7 +129,8 @@ tsan: ## the C tests under ThreadSanitizer
 	$(MAKE) BUILD=build-tsan SAN=thread OPT=-O1 all tests
 	BUILD=build-tsan TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tools/tsan-suppressions $(PYTHON) tests/run --sanitized
 
-# libFuzzer: clang, and on Debian its libclang-rt-dev. What it finds is kept in build-fuzz/corpus.
+# libFuzzer: clang, and on Debian its libclang-rt-dev. What it finds is kept in build-fuzz/corpus; tests/fuzz/corpus
+# has what it begins with, found by itself and made smaller (-merge=1 -use_counters=0).
 FUZZ_SECONDS ?= 60
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(foreach r,variants runtime sim policies device base,$(call archive,$(r)))
@@ -137,7 +138,7 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(foreach r,variants runtime sim 
 	$(Q)$(CC) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_variants) $(LIBS)
 fuzz: ## the readers of packs, GGUF, safetensors, policies, traces and journals, FUZZ_SECONDS each
 	$(MAKE) BUILD=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined OPT=-O1 $(FUZZERS:%=build-fuzz/tests/fuzz/%)
-	@for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f && cp -n policies.yaml sim/traces/samsung_discharge.csv tests/variants/fixtures/mistral/model.safetensors build-fuzz/corpus/$$f && \
+	@for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f && cp -n policies.yaml tests/variants/fixtures/mistral/model.safetensors $$(find tests/fuzz/corpus -path "*/$$f/*") build-fuzz/corpus/$$f && \
 	    build-fuzz/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 -timeout=10 \
 	    -print_final_stats=1 build-fuzz/corpus/$$f || exit 1; done
 

@@ -323,6 +323,17 @@ def test_250_damaged_journals():
     check_damaged("journal", ["\n".join(journal_of(s, 12)).encode() + b"\n" for s in range(5)], "jsonl", r":(\d+: | policy_yaml of line \d+:\d+:\d+)")
 
 
+def test_what_the_fuzzers_found():
+    """Inputs that each reach something else (tests/fuzz/corpus): read, or refused in words."""
+    for mode in ("journal", "policies", "traces"):
+        paths = sorted((tap.root / "tests" / "fuzz" / "corpus" / f"fuzz_{mode}").iterdir())
+        _, out, _ = drive(mode, *paths)
+        answers = out.splitlines()
+        read = sum(a.endswith("ok") for a in answers)
+        assert len(answers) == len(paths) > 50 and 5 < read < len(paths) - 20, (mode, len(answers), len(paths), read)
+        assert all(a.endswith("ok") or p.name in a or "policy_yaml of line" in a for a, p in zip(answers, paths)), mode
+
+
 def test_policies_that_try_to_exhaust_memory_or_time():
     bombs = {
         "deep": "edgert: 1\nsensors: " + "[" * 100000,
