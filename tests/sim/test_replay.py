@@ -330,7 +330,7 @@ def test_what_the_fuzzers_found():
         _, out, _ = drive(mode, *paths)
         answers = out.splitlines()
         read = sum(a.endswith("ok") for a in answers)
-        assert len(answers) == len(paths) > 50 and 5 < read < len(paths) - 20, (mode, len(answers), len(paths), read)
+        assert len(answers) == len(paths) > 50 and 4 < read < len(paths) - 20, (mode, len(answers), len(paths), read)
         assert all(a.endswith("ok") or p.name in a or "policy_yaml of line" in a for a, p in zip(answers, paths)), mode
 
 
