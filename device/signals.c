@@ -38,7 +38,8 @@ const char *dev_signal_nearest(const char *name)
     const char *names[sizeof signals / sizeof *signals];
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         names[i] = signals[i].name;
-    return ert_nearest_name(name, names, sizeof signals / sizeof *signals);
+    const char *near = ert_nearest_name(name, names, sizeof signals / sizeof *signals);
+    return near && strcmp(near, name) != 0 ? near : NULL; /* a family alone: "power." */
 }
 
 static const struct {

@@ -75,6 +75,11 @@ int pol_no_entry(struct load *l, const yaml_node_t *node, const char *what)
                      what);
 }
 
+const char *pol_unit_words(enum ert_unit unit)
+{
+    return unit == ERT_UNIT_NONE ? "no unit" : ert_unit_name(unit);
+}
+
 int pol_refuse_repeated(struct load *l, const yaml_node_t *mapping, size_t i)
 {
     const yaml_node_t *value, *key = yaml_pair(&l->tree, mapping, i, &value);

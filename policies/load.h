@@ -33,6 +33,8 @@ int pol_read_name(struct load *l, const yaml_node_t *node, const char *what, cha
 /* A known sensor's name, of DEV_NAME bytes. */
 int pol_read_signal(struct load *l, const yaml_node_t *node, const char *what, char *name,
                     const struct dev_signal **signal);
+/* "C", or "no unit": behind "is in". */
+const char *pol_unit_words(enum ert_unit unit);
 /* A name may appear once in a mapping, though later files may define it again: fails if the i-th
  * key of the mapping is an earlier one. */
 int pol_refuse_repeated(struct load *l, const yaml_node_t *mapping, size_t i);

@@ -23,7 +23,7 @@ static int read_sensor_name(struct load *l, const yaml_node_t *node, const char 
     int rc = pol_read_signal(l, node, what, name, &signal);
     if (!rc && signal->unit != unit)
         rc = yaml_fail(&l->tree, node, ERT_E_FORMAT, "%s: '%s' is in %s, expected a sensor in %s",
-                       what, name, ert_unit_name(signal->unit), ert_unit_name(unit));
+                       what, name, pol_unit_words(signal->unit), pol_unit_words(unit));
     return rc;
 }
 

@@ -48,8 +48,8 @@ static int read_part(struct load *l, const yaml_node_t *node, struct pol_sensor 
     if (!rc && signal->unit != sensor->signal->unit)
         rc = yaml_fail(&l->tree, node, ERT_E_FORMAT,
                        "sensor '%s' is in %s and cannot be made of '%s', which is in %s",
-                       sensor->name, ert_unit_name(sensor->signal->unit), part->name,
-                       ert_unit_name(signal->unit));
+                       sensor->name, pol_unit_words(sensor->signal->unit), part->name,
+                       pol_unit_words(signal->unit));
     part->weight = 1;
     sensor->n_parts += !rc;
     return rc;

@@ -99,7 +99,7 @@ int yaml_fail(const struct yaml_tree *tree, const yaml_node_t *node, enum ert_co
     va_start(args, fmt);
     vsnprintf(sentence, sizeof sentence, fmt, args);
     va_end(args);
-    return ert_fail(tree->err, code, "%.80s:%zu:%zu: %s", tree->name, node->start_mark.line + 1,
+    return ert_fail(tree->err, code, "%.200s:%zu:%zu: %s", tree->name, node->start_mark.line + 1,
                     node->start_mark.column + 1, sentence);
 }
 

@@ -41,6 +41,7 @@ static void test_signals_by_name_and_family(void **state)
     assert_null(dev_signal_find("temperature"));
     assert_null(dev_signal_find("battery.charge.x"));
     assert_string_equal(dev_signal_nearest("batery.charge"), "battery.charge");
+    assert_null(dev_signal_nearest("power."));
     for (size_t i = 0; dev_signal_at(i); i++) {
         const struct dev_signal *s = dev_signal_at(i);
         assert_true(s->min < s->max && s->stale_s > 0 && s->rate >= 0);

@@ -196,6 +196,8 @@ static void test_refuses_with_place_and_remedy(void **state)
         {TRIP("above: 70C, below: 60C, states: 1"), ERT_E_FORMAT,
          "trip 'hot': expected one of above: and below:"},
         {TRIP("states: 1"), ERT_E_FORMAT, "expected one of above: and below:"},
+        {"edgert: 1\nsensors: {temp.skin: {max: [temp.cpu, fan.x]}}\n", ERT_E_FORMAT,
+         "sensor 'temp.skin' is in C and cannot be made of 'fan.x', which is in no unit"},
         {"edgert: 1\nladders: {l: [{point: w8a8, cores: big}]}\n", ERT_E_FORMAT,
          "expected 'efficient' or 'any'"},
         {"edgert: 1\nladders: {l: [{point: w8a8, prefill-chunk: 513}]}\n", ERT_E_FORMAT,
