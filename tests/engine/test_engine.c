@@ -1,5 +1,6 @@
 /* The engine under a policy: sessions, the switch, the governor and the planes' worker together. */
 #include "tests/engine/stage.h"
+#include "tests/tree.h"
 
 #include <math.h>
 
@@ -443,6 +444,41 @@ static void the_governor_knows_how_busy_the_engine_is(void **state)
     (void)state;
 }
 
+/* A zone of the machine's own at 72 C that the kernel throttles at 70: the policy would act at 88.
+ */
+static void the_kernels_trip_comes_first(void **state)
+{
+    const char *root = stage_path("root");
+    const struct ert_engine_options options = {
+        .policy = "p", .policy_file = stage_path("policy.yaml"), .sensor_root = root, .threads = 1};
+    char command[4600];
+    struct ert_failure why;
+    struct stage *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    tree_put(root, "sys/class/thermal/thermal_zone0/type", "soc\n");
+    tree_put(root, "sys/class/thermal/thermal_zone0/temp", "72000\n");
+    tree_put(root, "sys/class/thermal/thermal_zone0/trip_point_0_type", "passive\n");
+    tree_put(root, "sys/class/thermal/thermal_zone0/trip_point_0_temp", "70000\n");
+    stage_write(stage_path("policy.yaml"),
+                "edgert: 1\n"
+                "sensors: {temp.cpu: 'thermal:soc'}\n"
+                "ladders: {l: [{point: w4a16, tokens-per-second: 200}, {point: w4a16-r80, "
+                "tokens-per-second: 200}]}\n"
+                "policies: {p: {ladder: l, poll: 50ms, trips: [{name: hot, sensor: temp.cpu, "
+                "above: 88C, kernel: passive, hysteresis: 2C, states: 1}]}}\n");
+    s->model = stage_model("nested");
+    if (ert_engine_open(&s->engine, s->model, &options, &why))
+        fail_msg("%s", why.text);
+    s->talk = s->heard.talk = stage_talk(s->engine);
+    say(s, 40);
+    assert_int_equal(s->heard.n_swaps, 1);
+    assert_string_equal(s->heard.swaps[0].name, "w4a16-r80@200tok/s");
+    close_stage(s);
+    snprintf(command, sizeof command, "rm -rf '%s'", stage_path("root"));
+    assert_int_equal(system(command), 0);
+    (void)state;
+}
+
 /* Memory runs short: the L planes go. It comes back: so do they. The answer is the same throughout.
  */
 static void planes_leave_and_return(void **state)
@@ -529,6 +565,7 @@ int main(void)
         cmocka_unit_test(a_changed_policy_takes_over_in_mid_answer),
         cmocka_unit_test(prompts_are_read_at_their_own_share_of_the_power),
         cmocka_unit_test(the_governor_knows_how_busy_the_engine_is),
+        cmocka_unit_test(the_kernels_trip_comes_first),
         cmocka_unit_test(planes_leave_and_return),
         cmocka_unit_test(dropped_planes_are_not_resident),
         cmocka_unit_test(the_journal_has_every_swap),

@@ -82,6 +82,26 @@ def test_sleep_pauses_before_and_goes_on_after():
             assert g.stop() == {"stopped": True}
 
 
+def test_the_shipped_policies_pause_for_sleep_and_follow_the_profile():
+    shipped = (tap.root / "policies.yaml").read_text()
+    with mock() as m:
+        m.start_bus()
+        logind = m.start_service("login1")
+        desktop = m.start_service("profile", "org.freedesktop.UPower.PowerProfiles")
+        for policy, pause in ("performance", 4), ("balanced", 6), ("power-saver", 6), ("cool", 6):
+            with m.loop(policy, policies=shipped) as g:
+                before = g.until(lambda s: value(s, "system.sleeping") == 0, "awake")["state"]
+                logind.ask("sleep 1")
+                status = g.until(at(pause), "paused")
+                assert "(sleep)" in status["reason"], status
+                logind.ask("sleep 0")
+                g.until(lambda s: s["state"] <= max(before, 3), "going on")
+                if policy == "balanced":
+                    desktop.ask("active power-saver")
+                    g.until(lambda s: s["state"] >= 2, "saving, as the desktop does")
+                assert g.stop() == {"stopped": True}
+
+
 def test_the_desktops_profile_is_followed():
     for name in ("org.freedesktop.UPower.PowerProfiles", "net.hadess.PowerProfiles"):
         with mock() as m:
