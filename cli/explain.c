@@ -8,13 +8,15 @@
 #include "cli/what_if.h"
 #include "engine/ladder.h"
 #include "engine/layers.h"
+#include "governor/governor.h"
 
 #define MB 1e6
 
 struct explanation {
     struct pol_policy *policy;
-    struct rt_pack *pack;        /* NULL = none at hand */
-    struct pol_what_if *what_if; /* NULL = nobody asks */
+    struct rt_pack *pack;          /* NULL = none at hand */
+    struct pol_what_if *what_if;   /* NULL = nobody asks */
+    bool by_kernel[POL_MAX_TRIPS]; /* the threshold is this machine's kernel's */
 };
 
 /* What the catalog says of a state's point; NULL for a pause or without a row. */
@@ -102,13 +104,17 @@ static void print_state(const struct explanation *x, size_t i)
     putchar('\n');
 }
 
-static void print_trip(const struct pol_policy *p, const struct pol_trip *trip)
+static void print_trip(const struct explanation *x, size_t i)
 {
+    const struct pol_policy *p = x->policy;
+    const struct pol_trip *trip = &p->trips[i];
     const struct pol_sensor *sensor = &p->sensors[trip->sensor];
     const char *unit = ert_unit_name(sensor->signal->unit);
     double clear = trip->threshold + (trip->above ? -trip->hysteresis : trip->hysteresis);
     printf("%s: %s %s %g%s", trip->name, sensor->name, trip->above ? "above" : "below",
            trip->threshold, unit);
+    if (x->by_kernel[i])
+        printf(" (the kernel's trip: %s)", pol_kernel_trip_name(trip->kernel));
     if (trip->for_s > 0)
         printf(" for %gs", trip->for_s);
     if (trip->when_discharging)
@@ -135,7 +141,7 @@ static void print_words(const struct explanation *x)
         printf("costs by the catalog of %s; ppl is over the source's\n", x->pack->path);
     putchar('\n');
     for (size_t t = 0; t < p->n_trips; t++)
-        print_trip(p, &p->trips[t]);
+        print_trip(x, t);
     if (x->what_if)
         what_if_print(p, x->what_if);
 }
@@ -155,6 +161,18 @@ static int open_pack(struct explanation *x, const char *model, struct ert_error 
     return rc;
 }
 
+/* As a run on this machine would. */
+static void take_kernel_trips(struct explanation *x)
+{
+    struct pol_policy *p = x->policy;
+    double told[POL_MAX_TRIPS];
+    for (size_t i = 0; i < p->n_trips; i++)
+        told[i] = p->trips[i].threshold;
+    gov_take_kernel_trips("", p);
+    for (size_t i = 0; i < p->n_trips; i++)
+        x->by_kernel[i] = p->trips[i].threshold < told[i];
+}
+
 static int compile(struct explanation *x, const char *name, const char *policy_file,
                    struct ert_error *err)
 {
@@ -167,6 +185,8 @@ static int compile(struct explanation *x, const char *name, const char *policy_f
                : policy_source_compile(file, name, x->policy, err);
     if (file)
         pol_file_free(file);
+    if (!rc)
+        take_kernel_trips(x);
     return rc;
 }
 
