@@ -165,7 +165,7 @@ static int open_pack(struct explanation *x, const char *model, struct ert_error 
 static void take_kernel_trips(struct explanation *x)
 {
     struct pol_policy *p = x->policy;
-    double told[POL_MAX_TRIPS];
+    double told[POL_MAX_TRIPS] = {0};
     for (size_t i = 0; i < p->n_trips; i++)
         told[i] = p->trips[i].threshold;
     gov_take_kernel_trips("", p);

@@ -115,7 +115,8 @@ static void find_shipped(const char *name, char **path)
     ssize_t length = readlink("/proc/self/exe", prefix, sizeof prefix - 1);
     prefix[length > 0 ? length : 0] = '\0';
     *path = NULL;
-    bool known = cut_last(prefix) && cut_last(prefix);
+    bool known = cut_last(prefix);
+    known = known && cut_last(prefix);
     if (known && format_path(path, NULL, "%s/%s", prefix, name) == 0 && keep_readable(path))
         return;
     if (known && format_path(path, NULL, "%s/share/edgert/%s", prefix, name) == 0 &&

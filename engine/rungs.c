@@ -25,14 +25,20 @@ static int resolve(struct rungs **out, struct pol_policy *policy, const struct p
     return rc;
 }
 
-int rungs_of_policy(struct rungs **out, struct pol_policy *policy, const struct rt_pack *pack,
+static void place_states(struct rungs *rungs, const struct cpus *cpus)
+{
+    for (uint32_t i = 0; i < rungs->policy->n_states; i++)
+        if (rungs->policy->states[i].efficient)
+            rungs->placed[i] =
+                cpus_efficient(cpus, rt_point_at(rungs->table, i)->threads, &rungs->where[i]);
+}
+
+int rungs_of_policy(struct rungs **rungs, struct pol_policy *policy, const struct rt_pack *pack,
                     const struct cpus *cpus, unsigned n_threads, struct ert_error *err)
 {
-    int rc = resolve(out, policy, policy->states, policy->n_states, pack, n_threads, err);
-    for (size_t i = 0; !rc && i < policy->n_states; i++)
-        if (policy->states[i].efficient)
-            (*out)->placed[i] = cpus_efficient(
-                cpus, rt_point_at((*out)->table, (uint32_t)i)->threads, &(*out)->where[i]);
+    int rc = resolve(rungs, policy, policy->states, policy->n_states, pack, n_threads, err);
+    if (*rungs)
+        place_states(*rungs, cpus);
     return rc;
 }
 

@@ -15,7 +15,7 @@ struct compile {
 };
 
 #define FAIL_AT(where, err, code, fmt, ...)                                                        \
-    ert_fail(err, code, "%.200s:%zu:%zu: " fmt, (where).file, (where).line, (where).column,         \
+    ert_fail(err, code, "%.200s:%zu:%zu: " fmt, (where).file, (where).line, (where).column,        \
              __VA_ARGS__)
 
 const void *pol_named(void *const *entries, size_t n, const char *name)
