@@ -81,8 +81,12 @@ static void pass_dot(rt_dot_fn *dot, struct arena *a, size_t bytes, uint32_t n_c
     size_t n_tiles = bytes / (tile_h + tile_l);
     const uint8_t *l = a->weights + n_tiles * tile_h;
     for (size_t t = 0; t + RT_TILES <= n_tiles; t += RT_TILES) {
-        const struct rt_tiles w = {a->weights + t * tile_h, w8 ? l + t * tile_l : NULL, GROUPS,
-                                   RT_TILES, GROUPS};
+        const struct rt_tiles w = {a->weights + t * tile_h,
+                                   w8 ? l + t * tile_l : NULL,
+                                   a->weights,
+                                   GROUPS,
+                                   RT_TILES,
+                                   GROUPS};
         dot(&w, &a->acts, 0, n_cols, 0, a->out);
     }
 }
@@ -131,8 +135,6 @@ PASS(dot_w4a8, pass_dot(k->dot_w4a8, a, bytes, n_cols, false))
 PASS(dot_w8a8, pass_dot(k->dot_w8a8, a, bytes, n_cols, true))
 PASS(outlier, for (size_t i = 0; i + PACK_OUTLIER <= bytes; i += PACK_OUTLIER)
                   k->outlier(a->weights + i, &a->acts, 0, n_cols, a->out, PACK_TILE))
-PASS(scale_rows, k->scale_rows(a->weights, 0.0625F, a->x, 2 * PACK_TILE, N_VALUES / PACK_TILE,
-                               a->out, PACK_TILE))
 PASS(dot_f32, for (size_t i = 0; i + (size_t)GROUPS * PACK_F32_BLOCK <= bytes;
                    i += (size_t)GROUPS * PACK_F32_BLOCK)
                   k->dot_f32((const float *)(const void *)(a->weights + i), GROUPS, a->x,
@@ -173,11 +175,12 @@ static void report_matrix(const char *op, double per_byte, pass_fn *pass,
                           const struct rt_kernels *k, struct arena *a)
 {
     static const size_t sizes[] = {CACHED_BYTES, MEMORY_BYTES};
+    static const uint32_t columns[] = {1, 2, 4, 16, RT_COLS};
     for (unsigned s = 0; s < 2; s++)
-        for (uint32_t n_cols = 1; n_cols <= RT_COLS; n_cols *= n_cols < 4 ? 2 : 4) {
+        for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+            uint32_t n_cols = columns[i];
             if (s && n_cols > MEMORY_COLS)
                 break;
-
             double bytes = (double)sizes[s], ns = best_ns(pass, k, a, sizes[s], n_cols);
             printf("%-13s %-10s %-7s %2u columns %8.2f GB/s %8.2f GMAC/s\n", op, k->isa,
                    s ? "memory" : "cache", n_cols, bytes / ns, bytes * per_byte * n_cols / ns);

@@ -66,27 +66,27 @@ typedef void tiles_fn(const struct product *p, uint32_t tile, uint32_t n_tiles, 
 static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tiles, uint32_t col,
                          uint32_t n_cols, float *y, uint32_t y_stride)
 {
-    _Alignas(LINE) float acc[RT_TILES * RT_COLS * 2 * TILE];
-    memset(acc, 0, (size_t)n_tiles * n_cols * 2 * TILE * sizeof *acc);
+    _Alignas(LINE) float acc[RT_TILES * RT_COLS * TILE];
+    memset(acc, 0, (size_t)n_tiles * n_cols * TILE * sizeof *acc);
     uint32_t width, first_group = p->m->outlier ? 1 : 0;
     for (uint32_t first = 0; first < p->n_groups; first += width) {
         size_t block = tile_in_panel(p->m, tile, first, &width);
         const struct rt_tiles w = {
             .h = p->m->data + block * PACK_H_BLOCK,
             .l = p->l ? p->l + block * PACK_L_BLOCK : NULL,
+            .pairs = p->m->pairs + (size_t)tile * PACK_PAIRS,
             .n_groups = smaller(p->n_groups - first, width),
             .n_tiles = n_tiles,
             .stride = width,
         };
         p->dot(&w, p->x->acts, col, n_cols, first_group + first, acc);
     }
-    for (size_t i = 0; i < n_tiles; i++, y += TILE) {
-        p->k->scale_rows(p->m->pairs + (tile + i) * PACK_PAIRS, p->l ? 0.0625F : 1,
-                         acc + i * 2 * TILE, n_tiles * 2 * TILE, n_cols, y, y_stride);
-        if (p->m->outlier)
-            p->k->outlier(p->m->outlier + (tile + i) * PACK_OUTLIER, p->x->outlier, col, n_cols, y,
-                          y_stride);
-    }
+    size_t rows = (size_t)n_tiles * TILE;
+    for (size_t c = 0; c < n_cols; c++)
+        memcpy(y + c * y_stride, acc + c * rows, rows * sizeof *acc);
+    for (size_t i = 0; p->m->outlier && i < n_tiles; i++)
+        p->k->outlier(p->m->outlier + (tile + i) * PACK_OUTLIER, p->x->outlier, col, n_cols,
+                      y + i * TILE, y_stride);
 }
 
 static void f32_tile(const struct product *p, uint32_t tile, uint32_t col, uint32_t n_cols,

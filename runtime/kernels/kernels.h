@@ -1,7 +1,8 @@
 /* kernels: one table, operation x ISA (kernels.def). The scalar column is the definition
  * (docs/pack-format.md, "Arithmetic"); every other column must give the same bits for quantization
- * and the matrix products (no fused multiply-add there) and stay within the bound stated per type
- * elsewhere. The bounds hold for finite inputs; u = 2^-23.
+ * and the matrix products (multiply-adds are fused there where the definition says so and nowhere
+ * else) and stay within the bound stated per type elsewhere. The bounds hold for finite inputs; u =
+ * 2^-23.
  *
  * Nothing here allocates, blocks or knows threads. Weights need no alignment, the other arrays only
  * that of their type. */
@@ -15,7 +16,7 @@
 #include "runtime/pack_format.h"
 
 enum {
-    RT_COLS = 64, /* activation columns of one call: many, so that weights are expanded once */
+    RT_COLS = 96, /* activation columns of one call: many, so that weights are expanded once */
     RT_TILES = 2, /* tiles of one call: several, so that an activation is loaded once for them */
     RT_CACHE_TILE = 16, /* positions whose keys are cached dimension by dimension */
     RT_CACHE_BLOCK =
@@ -43,6 +44,7 @@ struct rt_acts {
 /* Blocks of neighbouring tiles of one panel. */
 struct rt_tiles {
     const uint8_t *h, *l; /* blocks of the first tile; l is not read by w4 */
+    const uint8_t *pairs; /* bf16 D[16], M[16] of each tile */
     uint32_t n_groups;    /* consecutive blocks of each tile */
     uint32_t n_tiles;     /* 1 to RT_TILES */
     uint32_t stride;      /* blocks from one tile to the next */
@@ -58,13 +60,9 @@ struct rt_cached {
 };
 
 /* w against columns col .. col + n_cols - 1 (1 to RT_COLS) of x from group `group` on.
- * Accumulators: float acc[n_cols][n_tiles][2][16], acc_d then acc_m; added to, not cleared. */
+ * Accumulators: float acc[n_cols][n_tiles][16]; added to, not cleared. */
 typedef void rt_dot_fn(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                        uint32_t n_cols, uint32_t group, float *acc);
-/* y = D' acc_d - M acc_m of one tile, D' = D * fraction: pairs are bf16 D[16], M[16], acc is
- * [n_cols][acc_stride], of which acc_d[16] and acc_m[16]; y is [n_cols][y_stride]. */
-typedef void rt_scale_rows_fn(const uint8_t *pairs, float fraction, const float *acc,
-                              uint32_t acc_stride, uint32_t n_cols, float *y, uint32_t y_stride);
 /* y = y + o for one outlier block against group 0, a16, of columns col .. col + n_cols - 1 (1 to
  * RT_COLS); y is [n_cols][y_stride], 16 rows of it. */
 typedef void rt_outlier_fn(const uint8_t *block, const struct rt_acts *x, uint32_t col,

@@ -102,28 +102,6 @@ void rt_dot_w8a8_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_
     dot_tiles(half_w8a8, w, true, x, (size_t)col * x->groups + group, 1, n_cols, acc);
 }
 
-/* Eight bf16 as floats. */
-INLINE __m256 brains_to_float(const uint8_t *bf16)
-{
-    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)bf16));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
-}
-
-void rt_scale_rows_avx2(const uint8_t *pairs, float fraction, const float *acc, uint32_t acc_stride,
-                        uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    for (unsigned first = 0; first < TILE; first += LANES) {
-        __m256 d = _mm256_mul_ps(brains_to_float(pairs + 2 * first), _mm256_set1_ps(fraction));
-        __m256 m = brains_to_float(pairs + 2 * TILE + 2 * first);
-        for (size_t c = 0; c < n_cols; c++) {
-            const float *of_column = acc + c * acc_stride + first;
-            __m256 scaled_d = _mm256_mul_ps(d, _mm256_loadu_ps(of_column));
-            __m256 scaled_m = _mm256_mul_ps(m, _mm256_loadu_ps(of_column + TILE));
-            _mm256_storeu_ps(y + c * y_stride + first, _mm256_sub_ps(scaled_d, scaled_m));
-        }
-    }
-}
-
 INLINE __m256 halves_to_float(const uint8_t *f16)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)f16));
@@ -146,7 +124,7 @@ void rt_outlier_avx2(const uint8_t *block, const struct rt_acts *x, uint32_t col
             __m256 scaled = _mm256_mul_ps(d, _mm256_set1_ps(b.scale[0]));
             __m256 o = _mm256_sub_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot), scaled),
                                      _mm256_mul_ps(m, _mm256_set1_ps(b.t[0])));
-            add_to(y + first, o);
+            _mm256_storeu_ps(y + first, _mm256_add_ps(_mm256_loadu_ps(y + first), o));
         }
     }
 }

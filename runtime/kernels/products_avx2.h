@@ -109,27 +109,47 @@ INLINE __m256 bytes_to_float(const uint8_t *u)
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)u)));
 }
 
-INLINE void add_to(float *acc, __m256 product)
-{
-    _mm256_storeu_ps(acc, _mm256_add_ps(_mm256_loadu_ps(acc), product));
-}
-
 /* What a group of activations brings to a block, for n_cols columns. */
 struct operand {
     const uint8_t *q[STEP];
     float scale[STEP], t[STEP];
 };
 
-/* acc_d and acc_m of one half of one block, acc[n_cols][acc_stride]. */
-INLINE void accumulate(const uint8_t *u, const __m256i *dot, const struct operand *b,
-                       uint32_t n_cols, float *acc, size_t acc_stride)
+/* D, of 8-bit weights a sixteenth of it, and M of the rows of a tile. */
+struct rows {
+    float d[TILE], m[TILE];
+};
+
+/* Eight bf16 as floats. */
+INLINE __m256 brains_to_float(const uint8_t *bf16)
 {
-    __m256 u_d = bytes_to_float(u), u_m = bytes_to_float(u + TILE);
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)bf16));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+
+INLINE void load_rows(struct rows *rows, const uint8_t *pairs, bool w8)
+{
+    for (unsigned first = 0; first < TILE; first += LANES) {
+        __m256 d = brains_to_float(pairs + 2 * first);
+        d = w8 ? _mm256_mul_ps(d, _mm256_set1_ps(0.0625F)) : d;
+        _mm256_storeu_ps(rows->d + first, d);
+        _mm256_storeu_ps(rows->m + first, brains_to_float(pairs + 2 * TILE + 2 * first));
+    }
+}
+
+/* One half of one block from row `first` on, acc[n_cols][acc_stride]. */
+INLINE void accumulate(const uint8_t *u, const struct rows *rows, unsigned first,
+                       const __m256i *dot, const struct operand *b, uint32_t n_cols, float *acc,
+                       size_t acc_stride)
+{
+    __m256 d = _mm256_mul_ps(_mm256_loadu_ps(rows->d + first), bytes_to_float(u + first));
+    __m256 m = _mm256_mul_ps(_mm256_loadu_ps(rows->m + first), bytes_to_float(u + TILE + first));
+    acc += first;
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++, acc += acc_stride) {
-        __m256 scaled = _mm256_mul_ps(u_d, _mm256_set1_ps(b->scale[c]));
-        add_to(acc, _mm256_mul_ps(_mm256_cvtepi32_ps(dot[c]), scaled));
-        add_to(acc + TILE, _mm256_mul_ps(u_m, _mm256_set1_ps(b->t[c])));
+        __m256 scaled = _mm256_mul_ps(d, _mm256_set1_ps(b->scale[c]));
+        __m256 sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[c]), scaled, _mm256_loadu_ps(acc));
+        _mm256_storeu_ps(acc, _mm256_fnmadd_ps(m, _mm256_set1_ps(b->t[c]), sum));
     }
 }
 
@@ -159,8 +179,9 @@ INLINE void operand_of_group(struct operand *b, const struct rt_acts *x, size_t 
 
 /* l is read where w8. */
 INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, bool w8,
-                        uint32_t n_groups, const struct rt_acts *x, size_t group,
-                        unsigned act_bytes, uint32_t n_cols, float *acc, size_t acc_stride)
+                        const struct rows *rows, uint32_t n_groups, const struct rt_acts *x,
+                        size_t group, unsigned act_bytes, uint32_t n_cols, float *acc,
+                        size_t acc_stride)
 {
     for (uint32_t g = 0; g < n_groups; g++, group++, h += PACK_H_BLOCK) {
         struct operand b;
@@ -174,7 +195,7 @@ INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, bool 
             half(h + 2 * TILE + 4 * first, w8 ? l + 4 * first : NULL, b.q, n_cols, dot);
             if (w8)
                 add_minus_8_sum(dot, x, group, n_cols);
-            accumulate(h + first, dot, &b, n_cols, acc + first, acc_stride);
+            accumulate(h, rows, first, dot, &b, n_cols, acc, acc_stride);
         }
         if (w8)
             l += PACK_L_BLOCK;
@@ -182,29 +203,33 @@ INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, bool 
 }
 
 /* STEP columns at a time, one specialisation per number of columns. */
-INLINE void dot_tile(half_fn *half, const uint8_t *h, const uint8_t *l, bool w8, uint32_t n_groups,
-                     const struct rt_acts *x, size_t group, unsigned act_bytes, uint32_t n_cols,
-                     float *acc, size_t acc_stride)
+INLINE void dot_tile(half_fn *half, const uint8_t *h, const uint8_t *l, bool w8,
+                     const struct rows *rows, uint32_t n_groups, const struct rt_acts *x,
+                     size_t group, unsigned act_bytes, uint32_t n_cols, float *acc,
+                     size_t acc_stride)
 {
     for (; n_cols >= STEP; n_cols -= STEP, group += (size_t)STEP * x->groups) {
-        dot_columns(half, h, l, w8, n_groups, x, group, act_bytes, STEP, acc, acc_stride);
+        dot_columns(half, h, l, w8, rows, n_groups, x, group, act_bytes, STEP, acc, acc_stride);
         acc += STEP * acc_stride;
     }
     if (n_cols == 1)
-        dot_columns(half, h, l, w8, n_groups, x, group, act_bytes, 1, acc, acc_stride);
+        dot_columns(half, h, l, w8, rows, n_groups, x, group, act_bytes, 1, acc, acc_stride);
     else if (n_cols == 2)
-        dot_columns(half, h, l, w8, n_groups, x, group, act_bytes, 2, acc, acc_stride);
+        dot_columns(half, h, l, w8, rows, n_groups, x, group, act_bytes, 2, acc, acc_stride);
     else if (n_cols == 3)
-        dot_columns(half, h, l, w8, n_groups, x, group, act_bytes, 3, acc, acc_stride);
+        dot_columns(half, h, l, w8, rows, n_groups, x, group, act_bytes, 3, acc, acc_stride);
 }
 
 INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const struct rt_acts *x,
                       size_t group, unsigned act_bytes, uint32_t n_cols, float *acc)
 {
-    for (size_t tile = 0; tile < w->n_tiles; tile++)
+    for (size_t tile = 0; tile < w->n_tiles; tile++) {
+        struct rows rows;
+        load_rows(&rows, w->pairs + tile * PACK_PAIRS, w8);
         dot_tile(half, w->h + tile * w->stride * PACK_H_BLOCK,
-                 w8 ? w->l + tile * w->stride * PACK_L_BLOCK : NULL, w8, w->n_groups, x, group,
-                 act_bytes, n_cols, acc + tile * 2 * TILE, (size_t)w->n_tiles * 2 * TILE);
+                 w8 ? w->l + tile * w->stride * PACK_L_BLOCK : NULL, w8, &rows, w->n_groups, x,
+                 group, act_bytes, n_cols, acc + tile * TILE, (size_t)w->n_tiles * TILE);
+    }
 }
 
 #endif

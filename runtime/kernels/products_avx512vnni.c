@@ -16,9 +16,9 @@ enum {
     WORDS_A16 = 16,
     AHEAD = 8 * 1024, /* bytes to prefetch ahead: the hardware prefetcher stops at pages */
     LINE = 64,
-    STEP = 4,        /* columns whose dots and sums the registers hold, of RT_TILES tiles */
-    MANY = 2 * STEP, /* columns from which it pays to keep weights expanded */
-    STRIP = 8,       /* groups of weights that are kept expanded */
+    STEP = 6,  /* columns whose dots and sums the registers hold, of RT_TILES tiles */
+    MANY = 8,  /* columns from which it pays to keep weights expanded */
+    STRIP = 8, /* groups of weights that are kept expanded */
     STEP_F32 = 8,
 };
 
@@ -145,7 +145,7 @@ INLINE void advance(struct kind kind, struct operand *x, size_t groups)
 /* A block of one tile, expanded. */
 struct expanded {
     __m512i w[WORDS_A16]; /* of a8 the first half */
-    __m512 u_d, u_m;
+    __m512 d, m;          /* D u_d, of 8-bit weights a sixteenth of it, and M u_m */
 };
 
 /* What a dot starts from: W8 counts each weight 8 too high. */
@@ -163,21 +163,21 @@ INLINE lanes dot_column(struct kind kind, const struct expanded *block, const st
     return dot;
 }
 
-/* STEP columns of n_tiles tiles: dot[n_tiles][STEP]. So many sums are under way in turn that none
- * waits for the one before, and each broadcast serves all tiles. */
+/* n_cols columns of n_tiles tiles: dot[n_tiles][n_cols]. With STEP of them so many sums are under
+ * way in turn that none waits for the one before, and each broadcast serves all tiles. */
 INLINE void dot_columns(struct kind kind, const struct expanded *block, unsigned n_tiles,
-                        const struct operand *x, lanes dot[][STEP])
+                        const struct operand *x, unsigned n_cols, lanes dot[][STEP])
 {
     size_t stride = x->groups * GROUP * kind.act_bytes;
-#pragma GCC unroll 4
-    for (unsigned c = 0; c < STEP; c++)
+#pragma GCC unroll 6
+    for (unsigned c = 0; c < n_cols; c++)
 #pragma GCC unroll 2
         for (unsigned t = 0; t < n_tiles; t++)
             dot[t][c] = start(kind, &x->group[c * x->groups]);
 #pragma GCC unroll 16
     for (unsigned i = 0; i < GROUP * kind.act_bytes / 4; i++)
-#pragma GCC unroll 4
-        for (unsigned c = 0; c < STEP; c++) {
+#pragma GCC unroll 6
+        for (unsigned c = 0; c < n_cols; c++) {
             __m512i q = broadcast(x->q + c * stride + 4 * i);
 #pragma GCC unroll 2
             for (unsigned t = 0; t < n_tiles; t++)
@@ -192,28 +192,32 @@ INLINE __m512 bytes_to_float(const uint8_t *u)
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)u)));
 }
 
-/* acc_d and acc_m of one column of one tile. */
-struct sums {
+/* sum + what one column of one tile adds. */
+INLINE __m512 accumulate(__m512 sum, const struct expanded *block, lanes dot,
+                         const struct rt_group *x)
+{
+    __m512 scaled = _mm512_mul_ps(block->d, _mm512_set1_ps(x->scale));
+    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)dot), scaled, sum);
+    return _mm512_fnmadd_ps(block->m, _mm512_set1_ps(x->t), sum);
+}
+
+INLINE __m512 brains_to_float(const uint8_t *bf16)
+{
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)bf16));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
+
+/* D, of 8-bit weights a sixteenth of it, and M of the rows of a tile. */
+struct rows {
     __m512 d, m;
 };
 
-INLINE void accumulate(struct sums *acc, const struct expanded *block, lanes dot,
-                       const struct rt_group *x)
+INLINE struct rows rows_of(struct kind kind, const struct rt_tiles *w, size_t tile)
 {
-    __m512 scaled = _mm512_mul_ps(block->u_d, _mm512_set1_ps(x->scale));
-    acc->d = _mm512_add_ps(acc->d, _mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)dot), scaled));
-    acc->m = _mm512_add_ps(acc->m, _mm512_mul_ps(block->u_m, _mm512_set1_ps(x->t)));
-}
-
-INLINE struct sums load_sums(const float *acc)
-{
-    return (struct sums){_mm512_loadu_ps(acc), _mm512_loadu_ps(acc + TILE)};
-}
-
-INLINE void store_sums(float *acc, struct sums sums)
-{
-    _mm512_storeu_ps(acc, sums.d);
-    _mm512_storeu_ps(acc + TILE, sums.m);
+    const uint8_t *pairs = w->pairs + tile * PACK_PAIRS;
+    __m512 d = brains_to_float(pairs);
+    return (struct rows){kind.w8 ? _mm512_mul_ps(d, _mm512_set1_ps(0.0625F)) : d,
+                         brains_to_float(pairs + 2 * TILE)};
 }
 
 INLINE void prefetch(const uint8_t *block, unsigned bytes)
@@ -224,7 +228,7 @@ INLINE void prefetch(const uint8_t *block, unsigned bytes)
 }
 
 /* Block `index` of the panel. */
-INLINE void expand_block(struct kind kind, const struct rt_tiles *w, size_t index,
+INLINE void expand_block(struct kind kind, const struct rt_tiles *w, struct rows rows, size_t index,
                          struct expanded *block)
 {
     const uint8_t *h = w->h + index * PACK_H_BLOCK, *l = NULL;
@@ -234,69 +238,86 @@ INLINE void expand_block(struct kind kind, const struct rt_tiles *w, size_t inde
         prefetch(l, PACK_L_BLOCK);
     }
     kind.expand(h + 2 * TILE, l, block->w);
-    block->u_d = bytes_to_float(h);
-    block->u_m = bytes_to_float(h + TILE);
+    block->d = _mm512_mul_ps(rows.d, bytes_to_float(h));
+    block->m = _mm512_mul_ps(rows.m, bytes_to_float(h + TILE));
 }
 
 /* One tile, column by column: few columns wait for memory, and one tile is one stream of it. */
 INLINE void dot_tile(struct kind kind, const struct rt_tiles *w, size_t tile, struct operand first,
                      uint32_t n_cols, float *acc)
 {
+    const struct rows rows = rows_of(kind, w, tile);
     for (uint32_t g = 0; g < w->n_groups; g++, advance(kind, &first, 1)) {
         struct expanded block;
         struct operand x = first;
-        float *to = acc + tile * 2 * TILE;
-        expand_block(kind, w, tile * w->stride + g, &block);
+        float *to = acc + tile * TILE;
+        expand_block(kind, w, rows, tile * w->stride + g, &block);
         for (uint32_t c = 0; c < n_cols; c++, advance(kind, &x, x.groups)) {
-            struct sums sums = load_sums(to);
-            accumulate(&sums, &block, dot_column(kind, &block, &x), x.group);
-            store_sums(to, sums);
-            to += (size_t)w->n_tiles * 2 * TILE;
+            lanes dot = dot_column(kind, &block, &x);
+            _mm512_storeu_ps(to, accumulate(_mm512_loadu_ps(to), &block, dot, x.group));
+            to += (size_t)w->n_tiles * TILE;
         }
     }
 }
 
-/* STEP columns of a strip of n_groups expanded blocks of n_tiles tiles; acc[STEP][n_tiles][2][16].
- */
+/* n_cols columns, at most STEP, of a strip of n_groups expanded blocks of n_tiles tiles;
+ * acc[n_cols][n_tiles][16]. */
 INLINE void dot_strip(struct kind kind, const struct expanded strip[][RT_TILES], unsigned n_tiles,
-                      uint32_t n_groups, struct operand x, float *acc)
+                      uint32_t n_groups, struct operand x, unsigned n_cols, float *acc)
 {
-    struct sums sums[STEP][RT_TILES];
-#pragma GCC unroll 4
-    for (unsigned c = 0; c < STEP; c++)
+    __m512 sums[RT_TILES][STEP];
+#pragma GCC unroll 6
+    for (unsigned c = 0; c < n_cols; c++)
 #pragma GCC unroll 2
         for (unsigned t = 0; t < n_tiles; t++)
-            sums[c][t] = load_sums(acc + (c * n_tiles + t) * 2 * TILE);
+            sums[t][c] = _mm512_loadu_ps(acc + (c * n_tiles + t) * TILE);
     for (uint32_t g = 0; g < n_groups; g++, advance(kind, &x, 1)) {
         lanes dot[RT_TILES][STEP];
-        dot_columns(kind, strip[g], n_tiles, &x, dot);
-#pragma GCC unroll 4
-        for (unsigned c = 0; c < STEP; c++)
+        dot_columns(kind, strip[g], n_tiles, &x, n_cols, dot);
+#pragma GCC unroll 6
+        for (unsigned c = 0; c < n_cols; c++)
 #pragma GCC unroll 2
             for (unsigned t = 0; t < n_tiles; t++)
-                accumulate(&sums[c][t], &strip[g][t], dot[t][c], &x.group[c * x.groups]);
+                sums[t][c] =
+                    accumulate(sums[t][c], &strip[g][t], dot[t][c], &x.group[c * x.groups]);
     }
-#pragma GCC unroll 4
-    for (unsigned c = 0; c < STEP; c++)
+#pragma GCC unroll 6
+    for (unsigned c = 0; c < n_cols; c++)
 #pragma GCC unroll 2
         for (unsigned t = 0; t < n_tiles; t++)
-            store_sums(acc + (c * n_tiles + t) * 2 * TILE, sums[c][t]);
+            _mm512_storeu_ps(acc + (c * n_tiles + t) * TILE, sums[t][c]);
 }
 
-/* n_cols columns, a multiple of STEP, of n_tiles tiles: strip by strip, each expanded once. */
-INLINE void dot_steps(struct kind kind, const struct rt_tiles *w, unsigned n_tiles,
-                      struct operand first, uint32_t n_cols, float *acc)
+/* All columns meet a strip: STEP at a time, then two, then one. */
+INLINE void dot_steps(struct kind kind, const struct expanded strip[][RT_TILES], unsigned n_tiles,
+                      uint32_t n_groups, struct operand x, uint32_t n_cols, float *acc)
+{
+    for (; n_cols >= STEP; n_cols -= STEP, advance(kind, &x, STEP * x.groups)) {
+        dot_strip(kind, strip, n_tiles, n_groups, x, STEP, acc);
+        acc += (size_t)STEP * n_tiles * TILE;
+    }
+    for (; n_cols >= 2; n_cols -= 2, advance(kind, &x, 2 * x.groups)) {
+        dot_strip(kind, strip, n_tiles, n_groups, x, 2, acc);
+        acc += (size_t)2 * n_tiles * TILE;
+    }
+    if (n_cols)
+        dot_strip(kind, strip, n_tiles, n_groups, x, 1, acc);
+}
+
+/* n_tiles tiles: strip by strip, each expanded once. */
+INLINE void dot_strips(struct kind kind, const struct rt_tiles *w, unsigned n_tiles,
+                       struct operand x, uint32_t n_cols, float *acc)
 {
     struct expanded strip[STRIP][RT_TILES];
-    for (uint32_t done = 0, n; done < w->n_groups; done += n, advance(kind, &first, n)) {
-        struct operand x = first;
+    struct rows rows[RT_TILES];
+    for (unsigned t = 0; t < n_tiles; t++)
+        rows[t] = rows_of(kind, w, t);
+    for (uint32_t done = 0, n; done < w->n_groups; done += n, advance(kind, &x, n)) {
         n = w->n_groups - done < STRIP ? w->n_groups - done : STRIP;
         for (uint32_t g = 0; g < n; g++)
             for (unsigned t = 0; t < n_tiles; t++)
-                expand_block(kind, w, (size_t)t * w->stride + done + g, &strip[g][t]);
-        for (uint32_t c = 0; c < n_cols; c += STEP, advance(kind, &x, STEP * x.groups))
-            dot_strip(kind, (const void *)strip, n_tiles, n, x,
-                      acc + (size_t)c * n_tiles * 2 * TILE);
+                expand_block(kind, w, rows[t], (size_t)t * w->stride + done + g, &strip[g][t]);
+        dot_steps(kind, (const void *)strip, n_tiles, n, x, n_cols, acc);
     }
 }
 
@@ -304,14 +325,13 @@ INLINE void dot_tiles(struct kind kind, const struct rt_tiles *w, const struct r
                       size_t group, uint32_t n_cols, float *acc)
 {
     struct operand x = operand_at(kind, acts, group);
-    uint32_t steps = n_cols < MANY ? 0 : n_cols / STEP * STEP;
-    if (steps && w->n_tiles == RT_TILES)
-        dot_steps(kind, w, RT_TILES, x, steps, acc);
-    else if (steps)
-        dot_steps(kind, w, 1, x, steps, acc);
-    advance(kind, &x, steps * x.groups);
-    for (size_t tile = 0; steps < n_cols && tile < w->n_tiles; tile++)
-        dot_tile(kind, w, tile, x, n_cols - steps, acc + (size_t)steps * w->n_tiles * 2 * TILE);
+    if (n_cols >= MANY && w->n_tiles == RT_TILES)
+        dot_strips(kind, w, RT_TILES, x, n_cols, acc);
+    else if (n_cols >= MANY)
+        dot_strips(kind, w, 1, x, n_cols, acc);
+    else
+        for (size_t tile = 0; tile < w->n_tiles; tile++)
+            dot_tile(kind, w, tile, x, n_cols, acc);
 }
 
 void rt_dot_w4a16_avx512vnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
@@ -336,24 +356,6 @@ void rt_dot_w8a8_avx512vnni(const struct rt_tiles *w, const struct rt_acts *x, u
                             uint32_t n_cols, uint32_t group, float *acc)
 {
     dot_tiles(W8A8, w, x, (size_t)col * x->groups + group, n_cols, acc);
-}
-
-INLINE __m512 brains_to_float(const uint8_t *bf16)
-{
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)bf16));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
-
-void rt_scale_rows_avx512vnni(const uint8_t *pairs, float fraction, const float *acc,
-                              uint32_t acc_stride, uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    __m512 d = _mm512_mul_ps(brains_to_float(pairs), _mm512_set1_ps(fraction));
-    __m512 m = brains_to_float(pairs + 2 * TILE);
-    for (uint32_t c = 0; c < n_cols; c++, acc += acc_stride, y += y_stride) {
-        __m512 scaled_d = _mm512_mul_ps(d, _mm512_loadu_ps(acc));
-        __m512 scaled_m = _mm512_mul_ps(m, _mm512_loadu_ps(acc + TILE));
-        _mm512_storeu_ps(y, _mm512_sub_ps(scaled_d, scaled_m));
-    }
 }
 
 INLINE __m512 halves_to_float(const uint8_t *f16)

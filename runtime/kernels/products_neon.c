@@ -3,27 +3,6 @@
 
 enum { STEP_F32 = 4 /* columns whose sums the registers hold */ };
 
-/* Four bf16 as floats. */
-INLINE float32x4_t brains_to_float(const uint8_t *bf16)
-{
-    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(bf16)), 16));
-}
-
-void rt_scale_rows_neon(const uint8_t *pairs, float fraction, const float *acc, uint32_t acc_stride,
-                        uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    for (unsigned first = 0; first < TILE; first += LANES) {
-        float32x4_t d = vmulq_n_f32(brains_to_float(pairs + 2 * first), fraction);
-        float32x4_t m = brains_to_float(pairs + 2 * TILE + 2 * first);
-        for (size_t c = 0; c < n_cols; c++) {
-            const float *of_column = acc + c * acc_stride + first;
-            float32x4_t scaled_d = vmulq_f32(d, vld1q_f32(of_column));
-            float32x4_t scaled_m = vmulq_f32(m, vld1q_f32(of_column + TILE));
-            vst1q_f32(y + c * y_stride + first, vsubq_f32(scaled_d, scaled_m));
-        }
-    }
-}
-
 /* n_cols, a constant, is STEP_F32 or 1. */
 INLINE void dot_f32_columns(const float *w, uint32_t n_groups, const float *x, uint32_t stride,
                             uint32_t n_cols, float *acc)

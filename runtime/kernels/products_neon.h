@@ -99,44 +99,59 @@ INLINE float32x4_t bytes_to_float(const uint8_t *u)
     return vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
 }
 
-INLINE void add_to(float *acc, float32x4_t product)
+/* D, of 8-bit weights a sixteenth of it, and M of the rows of a tile. */
+struct rows {
+    float d[TILE], m[TILE];
+};
+
+/* Four bf16 as floats. */
+INLINE float32x4_t brains_to_float(const uint8_t *bf16)
 {
-    vst1q_f32(acc, vaddq_f32(vld1q_f32(acc), product));
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(bf16)), 16));
 }
 
-/* acc_d and acc_m of one column; u_d and u_m of the half follow one another in u. */
-INLINE void accumulate(const float32x4_t u[2][PARTS], const int32x4_t *dot,
+INLINE void load_rows(struct rows *rows, const uint8_t *pairs, bool w8)
+{
+    for (unsigned first = 0; first < TILE; first += LANES) {
+        float32x4_t d = brains_to_float(pairs + 2 * first);
+        vst1q_f32(rows->d + first, w8 ? vmulq_n_f32(d, 0.0625F) : d);
+        vst1q_f32(rows->m + first, brains_to_float(pairs + 2 * TILE + 2 * first));
+    }
+}
+
+/* One column of half a tile, whose d and m follow one another in w. */
+INLINE void accumulate(const float32x4_t w[2][PARTS], const int32x4_t *dot,
                        const struct rt_group *x, float *acc)
 {
 #pragma GCC unroll 2
     for (unsigned part = 0; part < PARTS; part++, acc += LANES) {
-        float32x4_t scaled = vmulq_n_f32(u[0][part], x->scale);
-        add_to(acc, vmulq_f32(vcvtq_f32_s32(dot[part]), scaled));
-        add_to(acc + TILE, vmulq_n_f32(u[1][part], x->t));
+        float32x4_t scaled = vmulq_n_f32(w[0][part], x->scale);
+        float32x4_t sum = vfmaq_f32(vld1q_f32(acc), vcvtq_f32_s32(dot[part]), scaled);
+        vst1q_f32(acc, vfmsq_f32(sum, w[1][part], vdupq_n_f32(x->t)));
     }
 }
 
 /* Rows from `row` on of a block against n_cols columns, a multiple of kind.n; l is read where w8.
  */
-INLINE void dot_half(struct kind kind, const uint8_t *h, const uint8_t *l, unsigned row,
-                     const struct rt_acts *x, size_t group, uint32_t n_cols, float *acc,
-                     size_t acc_stride)
+INLINE void dot_half(struct kind kind, const uint8_t *h, const uint8_t *l, const struct rows *rows,
+                     unsigned row, const struct rt_acts *x, size_t group, uint32_t n_cols,
+                     float *acc, size_t acc_stride)
 {
     uint8x16_t w[PARTS][WORDS];
-    float32x4_t u[2][PARTS];
+    float32x4_t scale[2][PARTS];
 #pragma GCC unroll 2
     for (unsigned part = 0; part < PARTS; part++) {
         unsigned first = row + part * LANES;
         kind.expand(h + 2 * TILE + 4 * first, kind.w8 ? l + 4 * first : NULL, w[part]);
-        u[0][part] = bytes_to_float(h + first);
-        u[1][part] = bytes_to_float(h + TILE + first);
+        scale[0][part] = vmulq_f32(vld1q_f32(rows->d + first), bytes_to_float(h + first));
+        scale[1][part] = vmulq_f32(vld1q_f32(rows->m + first), bytes_to_float(h + TILE + first));
     }
     for (uint32_t c = 0; c < n_cols; c += kind.n) {
         int32x4_t dot[2][PARTS];
         kind.dot(w, x, group, dot);
 #pragma GCC unroll 2
         for (unsigned i = 0; i < kind.n; i++, group += x->groups, acc += acc_stride)
-            accumulate(u, dot[i], &x->group[group], acc + row);
+            accumulate(scale, dot[i], &x->group[group], acc + row);
     }
 }
 
@@ -149,8 +164,10 @@ INLINE void prefetch(const uint8_t *block, unsigned bytes)
 INLINE void dot_tiles(struct kind kind, const struct rt_tiles *w, const struct rt_acts *x,
                       size_t group, uint32_t n_cols, float *acc)
 {
-    size_t acc_stride = (size_t)w->n_tiles * 2 * TILE;
-    for (size_t tile = 0; tile < w->n_tiles; tile++, acc += 2 * TILE)
+    size_t acc_stride = (size_t)w->n_tiles * TILE;
+    for (size_t tile = 0; tile < w->n_tiles; tile++, acc += TILE) {
+        struct rows rows;
+        load_rows(&rows, w->pairs + tile * PACK_PAIRS, kind.w8);
         for (size_t g = 0; g < w->n_groups; g++) {
             size_t block = tile * w->stride + g;
             const uint8_t *h = w->h + block * PACK_H_BLOCK, *l = NULL;
@@ -160,8 +177,9 @@ INLINE void dot_tiles(struct kind kind, const struct rt_tiles *w, const struct r
                 prefetch(l, PACK_L_BLOCK);
             }
             for (unsigned row = 0; row < TILE; row += PARTS * LANES)
-                dot_half(kind, h, l, row, x, group + g, n_cols, acc, acc_stride);
+                dot_half(kind, h, l, &rows, row, x, group + g, n_cols, acc, acc_stride);
         }
+    }
 }
 
 #endif

@@ -144,7 +144,7 @@ INLINE void outlier_half(const uint8_t *block, unsigned row, const struct rt_act
             float32x4_t scaled = vmulq_n_f32(d, x->group[group].scale);
             float32x4_t o = vsubq_f32(vmulq_f32(vcvtq_f32_s32(dot[0][part]), scaled),
                                       vmulq_n_f32(m, x->group[group].t));
-            add_to(y + first, o);
+            vst1q_f32(y + first, vaddq_f32(vld1q_f32(y + first), o));
         }
     }
 }

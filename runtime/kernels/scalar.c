@@ -110,16 +110,25 @@ static int32_t dot_row(const uint8_t *h, const uint8_t *l, unsigned row, const s
     return l ? dot + x->group[group].minus_8_sum : dot;
 }
 
-/* One block against one column's group; acc[2][16]. */
-static void dot_block(const uint8_t *h, const uint8_t *l, const struct rt_acts *x, size_t group,
-                      activation_fn *activation, float *acc)
+/* Value `index` of D[16], M[16]. */
+static float pair_value(const uint8_t *pairs, unsigned index)
+{
+    uint16_t bf16;
+    memcpy(&bf16, pairs + sizeof bf16 * index, sizeof bf16);
+    return ert_bf16_to_f32(bf16);
+}
+
+/* One block against one column's group; acc[16]. */
+static void dot_block(const uint8_t *h, const uint8_t *l, const uint8_t *pairs,
+                      const struct rt_acts *x, size_t group, activation_fn *activation, float *acc)
 {
     const uint8_t *u_d = h, *u_m = h + TILE;
     float scale = x->group[group].scale, t = x->group[group].t;
     for (unsigned row = 0; row < TILE; row++) {
         int32_t dot = dot_row(h + 2 * TILE, l, row, x, group, activation);
-        acc[row] = acc[row] + (float)dot * ((float)u_d[row] * scale);
-        acc[TILE + row] = acc[TILE + row] + (float)u_m[row] * t;
+        float d = pair_value(pairs, row) * (l ? 0.0625F : 1) * (float)u_d[row];
+        float m = pair_value(pairs, TILE + row) * (float)u_m[row];
+        acc[row] = fmaf(-m, t, fmaf((float)dot, d * scale, acc[row]));
     }
 }
 
@@ -127,10 +136,11 @@ static void dot_tiles(const struct rt_tiles *w, bool w8, const struct rt_acts *x
                       uint32_t n_cols, uint32_t group, activation_fn *activation, float *acc)
 {
     for (uint32_t c = 0; c < n_cols; c++)
-        for (size_t tile = 0; tile < w->n_tiles; tile++, acc += 2 * TILE)
+        for (size_t tile = 0; tile < w->n_tiles; tile++, acc += TILE)
             for (size_t g = 0; g < w->n_groups; g++) {
                 size_t block = tile * w->stride + g;
-                dot_block(w->h + block * PACK_H_BLOCK, w8 ? w->l + block * PACK_L_BLOCK : NULL, x,
+                dot_block(w->h + block * PACK_H_BLOCK, w8 ? w->l + block * PACK_L_BLOCK : NULL,
+                          w->pairs + tile * PACK_PAIRS, x,
                           (size_t)(col + c) * x->groups + group + g, activation, acc);
             }
 }
@@ -157,18 +167,6 @@ void rt_dot_w8a8_scalar(const struct rt_tiles *w, const struct rt_acts *x, uint3
                         uint32_t n_cols, uint32_t group, float *acc)
 {
     dot_tiles(w, true, x, col, n_cols, group, activation_a8, acc);
-}
-
-void rt_scale_rows_scalar(const uint8_t *pairs, float fraction, const float *acc,
-                          uint32_t acc_stride, uint32_t n_cols, float *y, uint32_t y_stride)
-{
-    uint16_t d[TILE], m[TILE];
-    memcpy(d, pairs, sizeof d);
-    memcpy(m, pairs + sizeof d, sizeof m);
-    for (uint32_t c = 0; c < n_cols; c++, acc += acc_stride, y += y_stride)
-        for (unsigned row = 0; row < TILE; row++)
-            y[row] = ert_bf16_to_f32(d[row]) * fraction * acc[row] -
-                     ert_bf16_to_f32(m[row]) * acc[TILE + row];
 }
 
 void rt_outlier_scalar(const uint8_t *block, const struct rt_acts *x, uint32_t col, uint32_t n_cols,

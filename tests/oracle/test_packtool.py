@@ -98,9 +98,15 @@ def scalar_product(t, x, bits, act_max):
     return [scalar_row(t, row, scale, q, bits == 8 or t.resident) for row in range(t.rows)]
 
 
+def fused(a, b, c):
+    return f32(float(a) * float(b) + float(c))
+
+
 def scalar_row(t, row, scale, q, full):
-    acc_d = acc_m = o = f32(0)
+    y = o = f32(0)
     tile, r = divmod(row, 16)
+    d_row, m_row = f32(bf16_at(t.pairs, tile * 64 + 2 * r)), f32(bf16_at(t.pairs, tile * 64 + 32 + 2 * r))
+    d_row = d_row * f32(0.0625) if full else d_row
     for g, (s, values) in enumerate(zip(scale, q)):
         parts = [scalar_parts(t, row, 32 * g + i) for i in range(32)]
         total = sum(values)
@@ -114,10 +120,8 @@ def scalar_row(t, row, scale, q, full):
             o = f32(dot) * (d * f32(0.0625) * s) - m * (s * f32(total))
         else:
             block = t.data[block_number(t, tile, g - t.outlier_groups) * 288:][:288]
-            acc_d = acc_d + f32(dot) * (f32(block[r]) * s)
-            acc_m = acc_m + f32(block[16 + r]) * (s * f32(total))
-    d_row, m_row = f32(bf16_at(t.pairs, tile * 64 + 2 * r)), f32(bf16_at(t.pairs, tile * 64 + 32 + 2 * r))
-    y = (d_row * f32(0.0625) if full else d_row) * acc_d - m_row * acc_m
+            y = fused(f32(dot), d_row * f32(block[r]) * s, y)
+            y = fused(-(m_row * f32(block[16 + r])), s * f32(total), y)
     return y + o if t.outlier_groups else y
 
 

@@ -91,6 +91,11 @@ def integer_dots(weight, q):
     return np.matmul(q.transpose(1, 0, 2), weight.astype(np.float64).transpose(1, 2, 0))
 
 
+def fused(a, b, c):
+    """a * b + c rounded once, but for rare sums that a double cannot hold either."""
+    return (a.astype(np.float64) * b + c).astype(f32)
+
+
 def product(w, x, rows, cols, bits, act_bits):
     """y f32[n][rows]: the first rows and columns of a decoded matrix times x f32[n][>= cols]."""
     x = np.ascontiguousarray(x[:, :cols])
@@ -105,15 +110,13 @@ def product(w, x, rows, cols, bits, act_bits):
     if full:
         weight = 16 * weight + w.l[:rows, :n]
     dots = integer_dots(weight, q[:, skip:])
-    acc_d = np.zeros((len(x), rows), f32)
-    acc_m = np.zeros_like(acc_d)
-    for g in range(n):
-        s = scale[:, skip + g, None]
-        dot = dots[g] - 8 * total[:, skip + g, None] if full else dots[g]
-        acc_d = acc_d + dot.astype(f32) * (w.u_d[:rows, g].astype(f32) * s)
-        acc_m = acc_m + w.u_m[:rows, g].astype(f32) * t[:, skip + g, None]
+    y = np.zeros((len(x), rows), f32)
     d_row = w.d_row[:rows] * f32(0.0625) if full else w.d_row[:rows]
-    y = d_row * acc_d - w.m_row[:rows] * acc_m
+    for g in range(n):
+        dot = dots[g] - 8 * total[:, skip + g, None] if full else dots[g]
+        d, m = d_row * w.u_d[:rows, g].astype(f32), w.m_row[:rows] * w.u_m[:rows, g].astype(f32)
+        y = fused(dot.astype(f32), d * scale[:, skip + g, None], y)
+        y = fused(-m, t[:, skip + g, None], y)
     return y + outlier_product(w.outlier, x, rows) if w.outlier else y
 
 

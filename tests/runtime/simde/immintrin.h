@@ -1,5 +1,6 @@
 /* The x86 kernels' intrinsics in plain C, by SIMDe: found before the compiler's own header where a
- * CPU's kernels are checked on one that lacks them. Below is what SIMDe 0.7.4 has not of them. */
+ * CPU's kernels are checked on one that lacks them. Below is what SIMDe 0.7.4 has not of them,
+ * and multiply-adds, which it does not fuse. */
 #ifndef ERT_TEST_IMMINTRIN_H
 #define ERT_TEST_IMMINTRIN_H
 
@@ -10,6 +11,7 @@
 #include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
 
+#include <math.h>
 #include <string.h>
 
 #undef _MM_FROUND_NO_EXC
@@ -48,6 +50,24 @@ static inline __m512 _mm512_cvtph_ps(__m256i f16)
     memcpy(&v, halves, sizeof v);
     return v;
 }
+
+#define FUSED(name, vector, lanes, n, sign)                                                        \
+    static inline vector name(vector a, vector b, vector c)                                        \
+    {                                                                                              \
+        lanes x = (lanes)a, y = (lanes)b, z = (lanes)c;                                            \
+        for (unsigned i = 0; i < n; i++)                                                           \
+            z[i] = fmaf(sign x[i], y[i], z[i]);                                                    \
+        return (vector)z;                                                                          \
+    }
+#undef _mm256_fmadd_ps
+#undef _mm256_fnmadd_ps
+#undef _mm512_fmadd_ps
+#undef _mm512_fnmadd_ps
+FUSED(_mm256_fmadd_ps, __m256, emulated_f32x8, 8, +)
+FUSED(_mm256_fnmadd_ps, __m256, emulated_f32x8, 8, -)
+FUSED(_mm512_fmadd_ps, __m512, emulated_f32x16, 16, +)
+FUSED(_mm512_fnmadd_ps, __m512, emulated_f32x16, 16, -)
+#undef FUSED
 
 #undef _mm512_mask_loadu_ps
 static inline __m512 _mm512_mask_loadu_ps(__m512 other, __mmask16 mask, const void *p)
