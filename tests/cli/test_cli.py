@@ -259,7 +259,7 @@ def test_bench_json_is_as_documented():
         object_with(r, point=str, n=int, depth=int, threads=int, tok_s=float, sd=float)
         assert r["tok_s"] > 0 and r["n"] == (16 if r["test"] == "prefill" else 8)
         assert len({r[key] is None for key in ("power_w", "j_per_token", "energy_source")}) == 1, r
-    assert len(all["results"]) == 2 * 8  # two variants at four tiers
+    assert len(all["results"]) == 2 * 9  # two variants at four tiers, w4a8 at the widest
     for s in all["switch"]:
         object_with(s, p50_us=float, p99_us=float, **{"from": str, "to": str})
         assert s["from"] != s["to"] and s["p50_us"] <= s["p99_us"]
