@@ -114,23 +114,25 @@ static void pass_notice(struct answering *a)
         a->callbacks->on_notice(a->callbacks->ctx, text);
 }
 
-/* The team goes to the cores of the rung in hand, if those are others. */
-static void place(struct ert_engine *e, uint32_t rung)
+static void move_team(struct ert_engine *e, const cpu_set_t *where)
 {
-    const struct rungs *ladder = e->ladders[rungs_ladder(rung)];
-    uint32_t state = rungs_state(rung);
-    const cpu_set_t *where = ladder->placed[state] ? &ladder->where[state] : &e->cpus.usable;
     if (where != e->where)
         rt_team_place(e->team, rt_team_size(e->team), where);
     e->where = where;
 }
 
+/* The team goes to the cores of the rung in hand, if those are others. */
+static void place(struct ert_engine *e, uint32_t rung)
+{
+    const struct rungs *ladder = e->ladders[rungs_ladder(rung)];
+    uint32_t state = rungs_state(rung);
+    move_team(e, ladder->placed[state] ? &ladder->where[state] : &e->cpus.usable);
+}
+
 /* The thread that asked is the caller's again, on whatever core. */
 static void leave_cores(struct ert_engine *e)
 {
-    if (e->where != &e->cpus.usable)
-        rt_team_place(e->team, rt_team_size(e->team), &e->cpus.usable);
-    e->where = &e->cpus.usable;
+    move_team(e, &e->cpus.usable);
 }
 
 /* Reads the switch, once per step. The only place where a session's point changes. */

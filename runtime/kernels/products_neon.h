@@ -79,8 +79,8 @@ INLINE void load_a16(const struct rt_acts *x, size_t group, uint8x16_t *high, ui
 
 /* ---- products ------------------------------------------------------------------------------ */
 
-/* dot[n][PARTS] of half a tile and n columns, the first at `group`. */
-typedef void dot_half_fn(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
+/* dot[n][PARTS] of half a tile, of weights of 8 bits or 4, and n columns, the first at `group`. */
+typedef void dot_half_fn(bool w8, uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
                          int32x4_t dot[][PARTS]);
 
 /* What a kind of weights and activations needs. */
@@ -148,7 +148,7 @@ INLINE void dot_half(struct kind kind, const uint8_t *h, const uint8_t *l, const
     }
     for (uint32_t c = 0; c < n_cols; c += kind.n) {
         int32x4_t dot[2][PARTS];
-        kind.dot(w, x, group, dot);
+        kind.dot(kind.w8, w, x, group, dot);
 #pragma GCC unroll 2
         for (unsigned i = 0; i < kind.n; i++, group += x->groups, acc += acc_stride)
             accumulate(scale, dot[i], &x->group[group], acc + row);

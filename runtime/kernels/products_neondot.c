@@ -69,55 +69,31 @@ INLINE void dot_a16(bool w8, uint8x16_t w[PARTS][WORDS], const struct rt_acts *x
     }
 }
 
-INLINE void dot_w4_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
-                      int32x4_t dot[][PARTS])
-{
-    dot_a8(false, w, x, group, dot);
-}
-
-INLINE void dot_w8_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
-                      int32x4_t dot[][PARTS])
-{
-    dot_a8(true, w, x, group, dot);
-}
-
-INLINE void dot_w4_a16(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
-                       int32x4_t dot[][PARTS])
-{
-    dot_a16(false, w, x, group, dot);
-}
-
-INLINE void dot_w8_a16(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
-                       int32x4_t dot[][PARTS])
-{
-    dot_a16(true, w, x, group, dot);
-}
-
 void rt_dot_w4a16_neondot(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                           uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w4a16 = {expand_w4, dot_w4_a16, 1, false};
+    const struct kind w4a16 = {expand_w4, dot_a16, 1, false};
     dot_tiles(w4a16, w, x, (size_t)col * x->groups + group, n_cols, acc);
 }
 
 void rt_dot_w8a16_neondot(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                           uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w8a16 = {expand_w8, dot_w8_a16, 1, true};
+    const struct kind w8a16 = {expand_w8, dot_a16, 1, true};
     dot_tiles(w8a16, w, x, (size_t)col * x->groups + group, n_cols, acc);
 }
 
 void rt_dot_w4a8_neondot(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                          uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w4a8 = {expand_w4, dot_w4_a8, 1, false};
+    const struct kind w4a8 = {expand_w4, dot_a8, 1, false};
     dot_tiles(w4a8, w, x, (size_t)col * x->groups + group, n_cols, acc);
 }
 
 void rt_dot_w8a8_neondot(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                          uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w8a8 = {expand_w8, dot_w8_a8, 1, true};
+    const struct kind w8a8 = {expand_w8, dot_a8, 1, true};
     dot_tiles(w8a8, w, x, (size_t)col * x->groups + group, n_cols, acc);
 }
 

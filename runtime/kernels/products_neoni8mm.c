@@ -105,30 +105,6 @@ INLINE void dot_a16(bool w8, uint8x16_t w[PARTS][WORDS], const struct rt_acts *x
     }
 }
 
-INLINE void dot_w4_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
-                      int32x4_t dot[][PARTS])
-{
-    dot_a8(false, w, x, group, dot);
-}
-
-INLINE void dot_w8_a8(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
-                      int32x4_t dot[][PARTS])
-{
-    dot_a8(true, w, x, group, dot);
-}
-
-INLINE void dot_w4_a16(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
-                       int32x4_t dot[][PARTS])
-{
-    dot_a16(false, w, x, group, dot);
-}
-
-INLINE void dot_w8_a16(uint8x16_t w[PARTS][WORDS], const struct rt_acts *x, size_t group,
-                       int32x4_t dot[][PARTS])
-{
-    dot_a16(true, w, x, group, dot);
-}
-
 /* Pairs of columns, then the one that is left. */
 INLINE void dot_pairs(struct kind kind, rt_dot_fn *single, const struct rt_tiles *w,
                       const struct rt_acts *x, uint32_t col, uint32_t n_cols, uint32_t group,
@@ -144,27 +120,27 @@ INLINE void dot_pairs(struct kind kind, rt_dot_fn *single, const struct rt_tiles
 void rt_dot_w4a16_neoni8mm(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                            uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w4a16 = {expand_w4_pairs, dot_w4_a16, 2, false};
+    const struct kind w4a16 = {expand_w4_pairs, dot_a16, 2, false};
     dot_pairs(w4a16, rt_dot_w4a16_neondot, w, x, col, n_cols, group, acc);
 }
 
 void rt_dot_w8a16_neoni8mm(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                            uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w8a16 = {expand_w8_pairs, dot_w8_a16, 2, true};
+    const struct kind w8a16 = {expand_w8_pairs, dot_a16, 2, true};
     dot_pairs(w8a16, rt_dot_w8a16_neondot, w, x, col, n_cols, group, acc);
 }
 
 void rt_dot_w4a8_neoni8mm(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                           uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w4a8 = {expand_w4_pairs, dot_w4_a8, 2, false};
+    const struct kind w4a8 = {expand_w4_pairs, dot_a8, 2, false};
     dot_pairs(w4a8, rt_dot_w4a8_neondot, w, x, col, n_cols, group, acc);
 }
 
 void rt_dot_w8a8_neoni8mm(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                           uint32_t n_cols, uint32_t group, float *acc)
 {
-    const struct kind w8a8 = {expand_w8_pairs, dot_w8_a8, 2, true};
+    const struct kind w8a8 = {expand_w8_pairs, dot_a8, 2, true};
     dot_pairs(w8a8, rt_dot_w8a8_neondot, w, x, col, n_cols, group, acc);
 }
