@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "engine/powers.h"
+#include "runtime/kernels/kernels.h"
 
 struct benching {
     struct workbench bench;
@@ -29,9 +30,10 @@ static json_t *measure_all(struct benching *b, struct ert_error *err)
         return NULL;
     }
     powers_machine_name(machine, sizeof machine);
-    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:f}", "machine", machine, "model",
-                     b->bench.pack->model.name, "results", results, "switch", pairs, "switch_all",
-                     total, "bandwidth_gb_s", bench_bandwidth_gb_s(b->bench.team));
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:f}", "machine", machine, "isa",
+                     rt_kernels_best()->isa, "model", b->bench.pack->model.name, "results", results,
+                     "switch", pairs, "switch_all", total, "bandwidth_gb_s",
+                     bench_bandwidth_gb_s(b->bench.team));
 }
 
 static double number(const json_t *object, const char *key)
@@ -82,9 +84,10 @@ static int print_text(json_t *all)
 {
     size_t i;
     json_t *row, *total = json_object_get(all, "switch_all");
-    printf("%s, %.1f GB/s\n\n%-16s %-8s %6s %6s %8s %10s %8s %10s %10s\n",
-           json_string_value(json_object_get(all, "machine")), number(all, "bandwidth_gb_s"),
-           "point", "test", "n", "depth", "threads", "tok/s", "sd", "power", "a token");
+    printf("%s, %s kernels, %.1f GB/s\n\n%-16s %-8s %6s %6s %8s %10s %8s %10s %10s\n",
+           json_string_value(json_object_get(all, "machine")),
+           json_string_value(json_object_get(all, "isa")), number(all, "bandwidth_gb_s"), "point",
+           "test", "n", "depth", "threads", "tok/s", "sd", "power", "a token");
     json_array_foreach(json_object_get(all, "results"), i, row)
     {
         char power[32], each[32];

@@ -253,7 +253,7 @@ def test_tokenize_gives_ids():
 def test_bench_json_is_as_documented():
     got = run("bench", stage.pack(), "-p", 16, "-n", 8, "-r", 2, "--switch", "--swaps", 60, "--json")
     assert got.returncode == 0, got
-    all = object_with(json.loads(got.stdout), machine=str, results=list, switch=list, bandwidth_gb_s=float)
+    all = object_with(json.loads(got.stdout), machine=str, isa=str, results=list, switch=list, bandwidth_gb_s=float)
     assert {r["test"] for r in all["results"]} == {"prefill", "decode"}
     for r in all["results"]:
         object_with(r, point=str, n=int, depth=int, threads=int, tok_s=float, sd=float)
