@@ -45,6 +45,12 @@ uint64_t ert_now_ns(void);
 /* Sleeps until the monotonic time deadline_ns; returns early on a signal. */
 void ert_sleep_until_ns(uint64_t deadline_ns);
 
+/* ---- memory -------------------------------------------------------------------------------- */
+
+/* Bytes of this process that are in memory now, mapped pages of files included (Rss of
+ * /proc/self/smaps_rollup). Takes a walk over the page tables, a millisecond or so. */
+int ert_resident_bytes(uint64_t *bytes, struct ert_error *err);
+
 /* ---- files --------------------------------------------------------------------------------- */
 
 /* A whole file, mapped read-only and shared. init by ert_map_open, released by ert_map_close. */

@@ -41,6 +41,18 @@ static int take_seed(uint64_t *seed, const char *value, struct ert_error *err)
     return 0;
 }
 
+static int take_size(uint64_t *bytes, const char *value, struct ert_error *err)
+{
+    double megabytes;
+    int rc = ert_parse_quantity(value, ERT_UNIT_BYTE, &megabytes, err);
+    if (rc)
+        return rc;
+    if (!(megabytes >= 1 && megabytes <= 1e9))
+        return ert_fail(err, ERT_E_USAGE, "'%.40s' is not from 1MB to 1000000GB", value);
+    *bytes = (uint64_t)(megabytes * 1e6);
+    return 0;
+}
+
 static int take_number(const struct option_row *row, const char *value, struct ert_error *err)
 {
     double number;
@@ -77,6 +89,8 @@ static int take(const struct option_row *row, const char *value, struct ert_erro
         return take_seed(row->into, value, err);
     case OPTION_NUMBER:
         return take_number(row, value, err);
+    case OPTION_SIZE:
+        return take_size(row->into, value, err);
     case OPTION_LIST:
         return take_list(row->into, value, err);
     }

@@ -10,6 +10,7 @@ enum option_kind {
     OPTION_COUNT,  /* uint32_t, within min..max */
     OPTION_SEED,   /* uint64_t */
     OPTION_NUMBER, /* float, within min..max */
+    OPTION_SIZE,   /* uint64_t bytes, given with a unit */
     OPTION_LIST,   /* struct option_list: may be given several times */
 };
 

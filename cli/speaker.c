@@ -11,6 +11,7 @@ void speaker_init(struct speaker *s)
 int speaker_open(struct speaker *s)
 {
     struct ert_failure why;
+    s->engine_options.n_ctx = s->options.n_ctx;
     if (ert_model_open(&s->model, s->model_path, &why) == 0 &&
         ert_engine_open(&s->engine, s->model, &s->engine_options, &why) == 0 &&
         ert_conversation_open(&s->talk, s->engine, &s->options, &why) == 0) {

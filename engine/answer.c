@@ -60,7 +60,13 @@ static void find_cause(const struct ert_engine *e, const struct taking *it,
         snprintf(event->trip, sizeof event->trip, "failsafe");
         snprintf(event->reason, sizeof event->reason, "no decision for three polls: failsafe");
     } else if (e->governor) {
-        gov_reason(e->governor, event->state, event->trip, event->reason);
+        uint32_t meant = atomic_load(&e->meant[event->state]);
+        gov_reason(e->governor, meant, event->trip, event->reason);
+        size_t n = strlen(event->reason);
+        if (meant != event->state && n)
+            snprintf(event->reason + n, sizeof event->reason - n, "; %s does not fit into %.0f MB",
+                     rt_point_at(e->ladders[rungs_ladder(it->rung)]->table, meant)->name,
+                     (double)e->ceiling.bytes / 1e6);
     }
     if (!event->reason[0])
         snprintf(event->reason, sizeof event->reason, "its weights are in memory now");

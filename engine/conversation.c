@@ -31,6 +31,28 @@ static int create_sampler(struct ert_conversation *talk,
                              err);
 }
 
+/* As many positions as are asked for, else as are usual and fit; says what was given up. */
+static int fit_context(struct ert_conversation *talk, struct rt_session_config *config,
+                       struct ert_error *err)
+{
+    struct ert_engine *engine = talk->engine;
+    const struct rt_pack *pack = engine->model->pack;
+    uint32_t most = pack->model.n_ctx < DEFAULT_CONTEXT ? pack->model.n_ctx : DEFAULT_CONTEXT;
+    uint32_t asked = config->n_ctx ? config->n_ctx : most;
+    char words[sizeof engine->notice];
+    int rc = 0;
+    if (engine->ceiling.bytes)
+        rc = ceiling_take(&engine->ceiling, config, most, pack, engine->team, &talk->memory, err);
+    else
+        config->n_ctx = asked;
+    if (rc)
+        return rc;
+    ceiling_words(&engine->ceiling, config->n_ctx, asked, words, sizeof words);
+    if (words[0])
+        engine_tell(engine, words);
+    return 0;
+}
+
 int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engine,
                           const struct ert_conversation_options *options, struct ert_failure *why)
 {
@@ -42,10 +64,10 @@ int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engi
         ert_fail(&err, ERT_E_NOMEM, "out of memory for a conversation");
         goto fail;
     }
+    talk->engine = engine;
     ert_conversation_defaults(&defaults);
     if (!options)
         options = &defaults;
-    talk->engine = engine;
     talk->raw = options->raw;
     talk->pending = -1;
     talk->applied = -1;
@@ -54,9 +76,7 @@ int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engi
         goto fail;
     }
     struct rt_session_config config = {.n_ctx = options->n_ctx};
-    if (!config.n_ctx && engine->model->pack->model.n_ctx > DEFAULT_CONTEXT)
-        config.n_ctx = DEFAULT_CONTEXT;
-    if (create_sampler(talk, options, &err) ||
+    if (fit_context(talk, &config, &err) || create_sampler(talk, options, &err) ||
         rt_session_create(&talk->session, engine->model->pack, engine->team, &config, &err))
         goto fail;
     *out = talk;
@@ -74,6 +94,7 @@ void ert_conversation_free(struct ert_conversation *talk)
         rt_session_free(talk->session);
     if (talk->sampler)
         rt_sampler_free(talk->sampler);
+    talk->engine->ceiling.talks -= talk->memory;
     free(talk->system);
     free(talk);
 }

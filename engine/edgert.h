@@ -81,12 +81,20 @@ struct ert_engine_options {
     uint32_t journal_mib; /* past these it becomes JOURNAL.1 and a new one begins, 0 = 32 */
     const char *sensor_root; /* prefix of /sys and /proc, NULL = none */
     uint32_t threads;        /* 0 = one for each CPU this process may use */
+    /* The most bytes that the process may keep resident, mapped pages of the model included; 0 = no
+     * ceiling. Given up for it, in this order, and told by on_notice: positions of a conversation
+     * that asks for no number, down to 512; points that read the L planes, in whose place the
+     * ladder's next one below runs. What the process has already is measured, so the program should
+     * have what it needs before. */
+    uint64_t memory;
+    uint32_t n_ctx; /* positions of the conversation that must fit below memory, 0 = 512 */
 };
 
 /* Starts the thread team and, with a policy, the governor's thread: its first decision has been
  * made on return. Policies come from /usr/share/edgert/policies.yaml (or the checkout's), then
  * /etc/edgert/policies.yaml and policies.d, $XDG_CONFIG_HOME/edgert/policies.yaml, policy_file;
  * later ones override. A rung of the ladder that the pack lacks is refused, with those it has.
+ * ERT_FAILED_RANGE when the memory is not enough for the model: it says what would be.
  * Absent sensors are no failure: ert_get_status says what is missing and why. The model must
  * outlive the engine. */
 int ert_engine_open(struct ert_engine **out, struct ert_model *model,
@@ -184,7 +192,8 @@ struct ert_conversation_options {
 void ert_conversation_defaults(struct ert_conversation_options *options);
 
 /* Allocates the KV cache. The engine must outlive the conversation; several may exist, one at a
- * time may answer. ERT_FAILED_RANGE names an option that is out of range. */
+ * time may answer. ERT_FAILED_RANGE names an option that is out of range, or says that the
+ * cache does not fit below the engine's memory. */
 int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engine,
                           const struct ert_conversation_options *options, struct ert_failure *why);
 void ert_conversation_free(struct ert_conversation *talk); /* NULL is fine */
@@ -216,7 +225,8 @@ struct ert_callbacks {
     void (*on_token)(void *ctx, const struct ert_token *token);
     void (*on_swap)(void *ctx, const struct ert_swap *swap);
     void (*on_hold)(void *ctx); /* every 20 ms or so while paused or waiting for the pace */
-    void (*on_notice)(void *ctx, const char *text); /* the policy was read again, or why not */
+    void (*on_notice)(void *ctx, const char *text); /* the policy was read again, or why not; what
+                                                       did not fit below the memory asked for */
 };
 
 enum ert_end {

@@ -15,10 +15,16 @@ static unsigned usable_cpus(const struct cpus *cpus)
 
 /* ---- the governor's side ------------------------------------------------------------------- */
 
+/* The rung that a state of the ladder in hand runs at. */
+static uint32_t runs_as(const struct ert_engine *e, uint32_t state)
+{
+    return e->ladders[e->ladder]->runs_as[state];
+}
+
 static struct planes_rung rung_of(const struct ert_engine *e, uint32_t state,
                                   uint32_t prefill_state)
 {
-    uint32_t code = rungs_code(e->ladder, state, prefill_state);
+    uint32_t code = rungs_code(e->ladder, runs_as(e, state), runs_as(e, prefill_state));
     bool needs_l = rt_point_needs_l(engine_point(e, code)) ||
                    rt_point_needs_l(engine_point(e, rungs_at_work(code, true)));
     return (struct planes_rung){code, needs_l};
@@ -27,6 +33,7 @@ static struct planes_rung rung_of(const struct ert_engine *e, uint32_t state,
 static void apply(void *ctx, const struct pol_decision *decision)
 {
     struct ert_engine *e = ctx;
+    atomic_store(&e->meant[runs_as(e, decision->state)], decision->state);
     planes_want(e->planes, rung_of(e, decision->state, decision->prefill_state),
                 decision->release_memory);
 }
@@ -34,7 +41,7 @@ static void apply(void *ctx, const struct pol_decision *decision)
 static void beat(void *ctx, uint64_t deadline_ns)
 {
     struct ert_engine *e = ctx;
-    uint32_t failsafe = e->ladders[e->ladder]->policy->failsafe;
+    uint32_t failsafe = runs_as(e, e->ladders[e->ladder]->policy->failsafe);
     rt_switch_beat(e->sw, deadline_ns, rungs_code(e->ladder, failsafe, failsafe));
 }
 
@@ -65,13 +72,17 @@ static void adopt(void *ctx)
     e->pending = NULL;
 }
 
-static void notice(void *ctx, const char *text)
+void engine_tell(struct ert_engine *e, const char *text)
 {
-    struct ert_engine *e = ctx;
     pthread_mutex_lock(&e->lock);
     snprintf(e->notice, sizeof e->notice, "%s", text);
     pthread_mutex_unlock(&e->lock);
     atomic_fetch_add(&e->notices, 1);
+}
+
+static void notice(void *ctx, const char *text)
+{
+    engine_tell(ctx, text);
 }
 
 /* "replay:FILE[@SPEED]" or "live". *file is the caller's to free. */
@@ -194,9 +205,14 @@ static int read_policy(struct ert_engine *e, struct rungs **rungs, struct ert_er
     int rc = compile_policy(e, policy, err);
     if (!rc)
         powers_apply(policy, e->model->pack->model.name, rt_team_size(e->team));
-    if (!rc)
-        return rungs_of_policy(rungs, policy, e->model->pack, &e->cpus, rt_team_size(e->team), err);
-    free(policy);
+    if (rc)
+        free(policy);
+    else
+        rc = rungs_of_policy(rungs, policy, e->model->pack, &e->cpus, rt_team_size(e->team), err);
+    if (!rc && (rc = ceiling_fit(&e->ceiling, *rungs, err))) {
+        rungs_free(*rungs);
+        *rungs = NULL;
+    }
     return rc;
 }
 
@@ -218,16 +234,17 @@ static int fixed_point(struct ert_engine *e, const struct ert_engine_options *op
     if (options->policy || options->policy_file || options->sensors || options->journal)
         return ert_fail(err, ERT_E_USAGE,
                         "a fixed point excludes a policy, its sensors and its journal");
-    return rungs_of_point(&e->ladders[0], options->point, e->model->pack, rt_team_size(e->team),
-                          err);
+    int rc =
+        rungs_of_point(&e->ladders[0], options->point, e->model->pack, rt_team_size(e->team), err);
+    return rc ? rc : ceiling_fit(&e->ceiling, e->ladders[0], err);
 }
 
 /* The best rung that can run at once: one that waits for no plane to come in, if there is one. */
 static uint32_t first_point(const struct ert_engine *e)
 {
     uint32_t n = rt_point_table_size(e->ladders[0]->table);
-    if (rt_pack_resident_l(e->model->pack) > 0.99)
-        return 0;
+    if (e->ceiling.without_l || rt_pack_resident_l(e->model->pack) > 0.99)
+        return runs_as(e, 0);
     for (uint32_t i = 0; i < n; i++) {
         const struct rt_point *point = engine_point(e, rungs_code(0, i, i));
         if (!point->pause && !rt_point_needs_l(point))
@@ -246,6 +263,8 @@ static int start(struct ert_engine *e, const struct ert_engine_options *options,
     int rc = use_add_rungs(e, e->ladders[0], err);
     uint32_t first = options->point ? 0 : first_point(e);
     e->code = rungs_code(0, first, first);
+    for (uint32_t i = 0; i < POL_MAX_STATES; i++)
+        atomic_init(&e->meant[i], i);
     if (!rc)
         rc = rt_switch_create(&e->sw, e->ladders[0]->table, e->code, err);
     if (rc)
@@ -258,7 +277,7 @@ static int start(struct ert_engine *e, const struct ert_engine_options *options,
     rc = planes_create(&e->planes, e->model->pack, e->sw, rung_of(e, first, first), err);
     if (rc)
         return rc;
-    if (first != 0)
+    if (first != runs_as(e, 0))
         planes_want(e->planes, rung_of(e, 0, 0), false);
     return start_governor(e, options, err);
 }
@@ -283,6 +302,8 @@ int ert_engine_open(struct ert_engine **out, struct ert_model *model,
                             MAX_THREADS)
                  : rt_team_create(
                        &e->team, options->threads ? options->threads : usable_cpus(&e->cpus), &err);
+    if (!rc)
+        rc = ceiling_set(&e->ceiling, options->memory, options->n_ctx, model->pack, e->team, &err);
     if (!rc)
         rc = keep_options(e, options, &err);
     if (!rc && options->point)

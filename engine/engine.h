@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/ceiling.h"
 #include "engine/edgert.h"
 #include "engine/layers.h"
 #include "engine/planes.h"
@@ -28,6 +29,9 @@ struct ert_engine {
     struct cpus cpus;
     const cpu_set_t *where; /* of the answering thread: the cores that the team is on */
     uint64_t opened_ns;
+    struct ceiling ceiling; /* of the memory */
+    /* What the governor meant last where a rung runs: itself, or one that does not fit. */
+    _Atomic uint32_t meant[POL_MAX_STATES];
 
     /* Ladders in the order of their coming; each is there before a code of it is published. */
     struct rungs *ladders[RUNGS_LADDERS];
@@ -66,6 +70,7 @@ struct ert_conversation {
     char *system; /* NULL = the chat format's own */
     bool raw;
     atomic_bool cancel;
+    uint64_t memory;  /* bytes of the ceiling that it has */
     int32_t pending;  /* last token of an answer that ended before it was fed, -1 = none */
     uint64_t epoch;   /* last one acknowledged */
     uint32_t taken;   /* code that came with it */
@@ -75,6 +80,9 @@ struct ert_conversation {
 
 /* Fills why from err; returns err's code, negative. */
 int engine_failed(struct ert_failure *why, const struct ert_error *err);
+
+/* Has the next answer, or the one that runs, tell text to the person. From any thread. */
+void engine_tell(struct ert_engine *engine, const char *text);
 
 /* The tokens of a turn: chat format around text (system first if the conversation is new), or text
  * as it is. *out, n ids, is the caller's to free. */

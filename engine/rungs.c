@@ -18,6 +18,8 @@ static int resolve(struct rungs **out, struct pol_policy *policy, const struct p
     }
     rungs->policy = policy;
     int rc = ladder_resolve(pack, points, n, n_threads, &rungs->table, err);
+    for (uint32_t i = 0; i < POL_MAX_STATES; i++)
+        rungs->runs_as[i] = i;
     if (rc)
         rungs_free(rungs);
     else

@@ -11,8 +11,9 @@
 struct rungs {
     struct pol_policy *policy; /* NULL at a fixed point */
     struct rt_point_table *table;
-    uint32_t use[POL_MAX_STATES]; /* where the engine counts what is done at each */
-    bool placed[POL_MAX_STATES];  /* on the cores of where[], else on any */
+    uint32_t runs_as[POL_MAX_STATES]; /* itself, or what fits the memory in its place */
+    uint32_t use[POL_MAX_STATES];     /* where the engine counts what is done at each */
+    bool placed[POL_MAX_STATES];      /* on the cores of where[], else on any */
     cpu_set_t where[POL_MAX_STATES];
 };
 

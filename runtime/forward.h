@@ -98,6 +98,8 @@ struct rt_forward {
 /* Allocates everything a step needs; f->memory is NULL after a failure. The caller has filled in
  * pack, team, kernels, chunk and the cache's sizes, all else is zero. */
 int rt_forward_init(struct rt_forward *f, struct ert_error *err);
+/* What rt_forward_init would allocate, as f->bytes; false if it is more than can be counted. */
+bool rt_forward_count(struct rt_forward *f);
 void rt_forward_release(struct rt_forward *f);
 
 /* Runs f->step on `workers` of the team: the tokens' keys and values are in the cache then. */

@@ -112,23 +112,30 @@ static uint32_t round_up(uint32_t n, uint32_t to)
     return (n + to - 1) / to * to;
 }
 
-int rt_forward_init(struct rt_forward *f, struct ert_error *err)
+bool rt_forward_count(struct rt_forward *f)
 {
     const struct rt_pack *pack = f->pack;
-    const struct rt_model *m = &pack->model;
     f->cache.element = pack->kind == RT_PACK_F32 ? sizeof(float) : sizeof(uint16_t);
     f->cache.positions = round_up(f->cache.n_ctx, RT_CACHE_TILE);
     f->parts.blocks = round_up(f->cache.n_ctx, RT_CACHE_BLOCK) / RT_CACHE_BLOCK;
     struct arena arena = {0};
     cut_all(f, &arena);
     f->bytes = arena.used;
-    f->memory = arena.overflow ? NULL : aligned_alloc(ALIGN, arena.used);
+    return !arena.overflow;
+}
+
+int rt_forward_init(struct rt_forward *f, struct ert_error *err)
+{
+    const struct rt_pack *pack = f->pack;
+    const struct rt_model *m = &pack->model;
+    bool counted = rt_forward_count(f);
+    f->memory = counted ? aligned_alloc(ALIGN, f->bytes) : NULL;
     if (!f->memory)
         return ert_fail(err, ERT_E_NOMEM,
                         "%s: no memory for a conversation of %u tokens (%zu bytes): ask for a "
                         "shorter context",
-                        pack->path, f->cache.n_ctx, arena.overflow ? SIZE_MAX : f->bytes);
-    arena = (struct arena){.block = f->memory};
+                        pack->path, f->cache.n_ctx, counted ? f->bytes : SIZE_MAX);
+    struct arena arena = {.block = f->memory};
     cut_all(f, &arena);
     for (uint32_t i = 0; i < m->head_dim / 2; i++)
         f->frequency[i] = rt_rope_frequency(m, pack->rope_factors, i);

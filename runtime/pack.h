@@ -117,6 +117,12 @@ int rt_pack_populate_l(const struct rt_pack *pack, const _Atomic(bool) *cancel,
                        struct ert_error *err);
 /* Gives the L region's pages back, from the mapping and the page cache. */
 int rt_pack_drop_l(const struct rt_pack *pack, struct ert_error *err);
+/* Unmaps every page of the pack: they no longer count as this process's, but stay in the page cache
+ * and come back as they are read. */
+int rt_pack_unmap(const struct rt_pack *pack, struct ert_error *err);
+/* The most bytes that the mapping can have in memory: all pages of the file, or all but those that
+ * hold the L region alone. */
+uint64_t rt_pack_mapped_bytes(const struct rt_pack *pack, bool with_l);
 /* Pages of the L region in memory (mincore), as a share of 0..1; 0 if there is none. */
 double rt_pack_resident_l(const struct rt_pack *pack);
 

@@ -82,6 +82,20 @@ int rt_pack_drop_l(const struct rt_pack *pack, struct ert_error *err)
     return 0;
 }
 
+int rt_pack_unmap(const struct rt_pack *pack, struct ert_error *err)
+{
+    if (madvise((void *)(uintptr_t)pack->map.data, pack->map.size, MADV_DONTNEED) == 0)
+        return 0;
+    return ert_fail(err, ERT_E_IO, "%s: cannot unmap its pages: %s", pack->path, strerror(errno));
+}
+
+uint64_t rt_pack_mapped_bytes(const struct rt_pack *pack, bool with_l)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t all = (pack->map.size + page - 1) / page * page;
+    return with_l ? all : all - l_pages(pack).size;
+}
+
 double rt_pack_resident_l(const struct rt_pack *pack)
 {
     struct span l = l_pages(pack);

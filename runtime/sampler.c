@@ -72,6 +72,13 @@ int rt_sampler_create(struct rt_sampler **s, const struct rt_sampler_config *con
     return 0;
 }
 
+size_t rt_sampler_need(const struct rt_sampler_config *config, uint32_t n_vocab)
+{
+    size_t each = sizeof(struct candidate) + sizeof(uint32_t);
+    return sizeof(struct rt_sampler) + n_vocab * each +
+           ((size_t)config->repeat_last + 1) * sizeof(int32_t);
+}
+
 void rt_sampler_free(struct rt_sampler *s)
 {
     if (!s)

@@ -25,6 +25,8 @@ struct rt_sampler;
 /* ERT_E_RANGE names the parameter that is out of range and its range. */
 int rt_sampler_create(struct rt_sampler **s, const struct rt_sampler_config *config,
                       uint32_t n_vocab, struct ert_error *err);
+/* Bytes that it allocates. */
+size_t rt_sampler_need(const struct rt_sampler_config *config, uint32_t n_vocab);
 void rt_sampler_free(struct rt_sampler *s);
 /* Chooses a token from logits[n_vocab] (not changed), remembers it for the penalty. Ties go to the
  * lower id; NaN counts as minus infinity. Allocates nothing. */

@@ -23,10 +23,10 @@ static struct rt_point first_point(const struct rt_pack *pack)
     return (struct rt_point){.variant = v, .prefill_variant = v};
 }
 
-int rt_session_create(struct rt_session **s, const struct rt_pack *pack, struct rt_team *team,
-                      const struct rt_session_config *config, struct ert_error *err)
+/* What a session of that config asks of the forward pass; nothing is allocated. */
+static int lay_out(struct rt_forward *f, const struct rt_pack *pack, struct rt_team *team,
+                   const struct rt_session_config *config, struct ert_error *err)
 {
-    *s = NULL;
     uint32_t n_ctx = config->n_ctx ? config->n_ctx : pack->model.n_ctx;
     uint32_t chunk = config->chunk ? config->chunk : DEFAULT_CHUNK;
     if (n_ctx > pack->model.n_ctx)
@@ -35,16 +35,34 @@ int rt_session_create(struct rt_session **s, const struct rt_pack *pack, struct 
     if (chunk > MAX_CHUNK)
         return ert_fail(err, ERT_E_RANGE, "a prefill chunk of %u tokens: expected 1 to %d", chunk,
                         MAX_CHUNK);
+    *f = (struct rt_forward){.pack = pack,
+                             .team = team,
+                             .kernels = config->kernels ? config->kernels : rt_kernels_best(),
+                             .cache = {.n_sequences = 1, .n_ctx = n_ctx},
+                             .chunk = chunk};
+    return 0;
+}
+
+int rt_session_need(size_t *bytes, const struct rt_pack *pack, struct rt_team *team,
+                    const struct rt_session_config *config, struct ert_error *err)
+{
+    struct rt_forward f;
+    int rc = lay_out(&f, pack, team, config, err);
+    if (!rc)
+        *bytes = rt_forward_count(&f) ? sizeof(struct rt_session) + f.bytes : SIZE_MAX;
+    return rc;
+}
+
+int rt_session_create(struct rt_session **s, const struct rt_pack *pack, struct rt_team *team,
+                      const struct rt_session_config *config, struct ert_error *err)
+{
+    *s = NULL;
     struct rt_session *new = calloc(1, sizeof *new);
     if (!new)
         return ert_fail(err, ERT_E_NOMEM, "no memory for a session");
-    new->forward =
-        (struct rt_forward){.pack = pack,
-                            .team = team,
-                            .kernels = config->kernels ? config->kernels : rt_kernels_best(),
-                            .cache = {.n_sequences = 1, .n_ctx = n_ctx},
-                            .chunk = chunk};
-    int rc = rt_forward_init(&new->forward, err);
+    int rc = lay_out(&new->forward, pack, team, config, err);
+    if (!rc)
+        rc = rt_forward_init(&new->forward, err);
     if (rc) {
         free(new);
         return rc;

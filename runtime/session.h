@@ -18,6 +18,10 @@ struct rt_session_config {
  * rt_session_set_point allocate nothing. */
 int rt_session_create(struct rt_session **s, const struct rt_pack *pack, struct rt_team *team,
                       const struct rt_session_config *config, struct ert_error *err);
+/* What rt_session_bytes of such a session would be; SIZE_MAX: more than can be counted. The same
+ * errors, and nothing is allocated. */
+int rt_session_need(size_t *bytes, const struct rt_pack *pack, struct rt_team *team,
+                    const struct rt_session_config *config, struct ert_error *err);
 void rt_session_free(struct rt_session *s);
 
 /* The point of all tokens from now on; O(1). point->pause is the caller's business and ignored. */
