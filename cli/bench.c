@@ -19,20 +19,22 @@ struct benching {
 static json_t *measure_all(struct benching *b, struct ert_error *err)
 {
     char machine[256];
-    json_t *results = json_array(), *pairs = json_array(), *total = json_object();
-    int rc = bench_points(&b->bench, &b->points, &b->config, results, err);
+    json_t *results = json_array(), *memory = json_array();
+    json_t *pairs = json_array(), *total = json_object();
+    int rc = bench_points(&b->bench, &b->points, &b->config, results, memory, err);
     if (!rc && b->swaps)
         rc = bench_switches(&b->bench, &b->points, &b->config, pairs, total, err);
     if (rc) {
         json_decref(results);
+        json_decref(memory);
         json_decref(pairs);
         json_decref(total);
         return NULL;
     }
     powers_machine_name(machine, sizeof machine);
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:f}", "machine", machine, "isa",
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:f}", "machine", machine, "isa",
                      rt_kernels_best()->isa, "model", b->bench.pack->model.name, "results", results,
-                     "switch", pairs, "switch_all", total, "bandwidth_gb_s",
+                     "memory", memory, "switch", pairs, "switch_all", total, "bandwidth_gb_s",
                      bench_bandwidth_gb_s(b->bench.team));
 }
 
@@ -80,6 +82,22 @@ static void print_known(char text[32], const json_t *row, const char *key, const
         snprintf(text, 32, "-");
 }
 
+static void print_memory(const json_t *memory)
+{
+    size_t i;
+    const json_t *row;
+    if (json_array_size(memory))
+        printf("\n%-16s %14s %14s %14s\n", "point", "process MB", "weights MB", "catalog MB");
+    json_array_foreach(memory, i, row)
+    {
+        char catalog[32] = "-";
+        if (json_is_number(json_object_get(row, "catalog_bytes")))
+            snprintf(catalog, sizeof catalog, "%.1f", number(row, "catalog_bytes") / 1e6);
+        printf("%-16s %14.1f %14.1f %14s\n", json_string_value(json_object_get(row, "point")),
+               number(row, "resident_bytes") / 1e6, number(row, "weights_bytes") / 1e6, catalog);
+    }
+}
+
 static int print_text(json_t *all)
 {
     size_t i;
@@ -99,6 +117,7 @@ static int print_text(json_t *all)
                number(row, "depth"), number(row, "threads"), number(row, "tok_s"),
                number(row, "sd"), power, each);
     }
+    print_memory(json_object_get(all, "memory"));
     if (json_object_size(total))
         print_swaps(total);
     return cli_finish_output();

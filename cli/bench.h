@@ -17,9 +17,16 @@ struct bench_rate {
 };
 struct bench_rate bench_rate_of(const double *values, size_t n);
 
-/* Tokens per second of prefill and decoding of each point, appended to results as JSON objects. */
+/* Tokens per second of prefill and decoding of each point, appended to results as JSON objects, and
+ * what each had in memory to memory. */
 int bench_points(const struct workbench *bench, const struct point_list *points,
-                 const struct bench_config *config, json_t *results, struct ert_error *err);
+                 const struct bench_config *config, json_t *results, json_t *memory,
+                 struct ert_error *err);
+
+/* After a run at a point that began with no page of the pack mapped: appends what the process has
+ * in memory, how much of it is pages of the pack, and what the catalog says. Unmaps them. */
+int bench_memory(const struct rt_pack *pack, const struct rt_point *point, json_t *memory,
+                 struct ert_error *err);
 
 /* Random swaps between the points, two tokens each: appends one object for each pair to pairs and
  * sets the sums in total. */

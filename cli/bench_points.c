@@ -124,8 +124,24 @@ static int measure(const struct subject *it, const char *test, uint32_t n, uint3
     return 0;
 }
 
+/* Both tests at a point, and then what it has in memory: nothing that an earlier one read. */
+static int measure_point(const struct subject *it, const struct rt_pack *pack,
+                         const struct bench_config *config, json_t *results, json_t *memory,
+                         struct ert_error *err)
+{
+    int rc = rt_pack_unmap(pack, err);
+    if (!rc && config->n_prompt)
+        rc = measure(it, "prefill", config->n_prompt, config->repeats, results, err);
+    if (!rc && config->n_decode)
+        rc = measure(it, "decode", config->n_decode, config->repeats, results, err);
+    if (!rc && (config->n_prompt || config->n_decode))
+        rc = bench_memory(pack, it->point, memory, err);
+    return rc;
+}
+
 int bench_points(const struct workbench *bench, const struct point_list *points,
-                 const struct bench_config *config, json_t *results, struct ert_error *err)
+                 const struct bench_config *config, json_t *results, json_t *memory,
+                 struct ert_error *err)
 {
     uint32_t most = config->n_prompt > config->n_decode ? config->n_prompt : config->n_decode;
     uint32_t n_ids = config->depth + most;
@@ -145,10 +161,7 @@ int bench_points(const struct workbench *bench, const struct point_list *points,
     for (size_t i = 0; !rc && i < points->n; i++) {
         struct subject it = {
             &meter, session, ids, &points->points[i], config->depth, rt_team_size(bench->team)};
-        if (config->n_prompt)
-            rc = measure(&it, "prefill", config->n_prompt, config->repeats, results, err);
-        if (!rc && config->n_decode)
-            rc = measure(&it, "decode", config->n_decode, config->repeats, results, err);
+        rc = measure_point(&it, bench->pack, config, results, memory, err);
     }
     if (session)
         rt_session_free(session);

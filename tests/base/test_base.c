@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -37,6 +38,29 @@ static void quantities_carry_units(void **state)
         assert_int_equal(ert_parse_quantity(good[i].text, good[i].unit, &value, &err), 0);
         assert_true(fabs(value - good[i].value) < 1e-12 * fabs(good[i].value));
     }
+}
+
+/* A page counts once it is touched, and no longer when it is given back. */
+static void resident_memory_is_what_was_touched(void **state)
+{
+    (void)state;
+    enum { BYTES = 32 << 20 };
+    uint64_t before, untouched, touched, gone;
+    uint8_t *at = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(at != MAP_FAILED);
+    madvise(at, BYTES, MADV_NOHUGEPAGE);
+    assert_int_equal(ert_resident_bytes(&before, NULL), 0);
+    assert_int_equal(ert_resident_bytes(&untouched, NULL), 0);
+    for (size_t i = 0; i < BYTES; i += 4096)
+        at[i] = 1;
+    assert_int_equal(ert_resident_bytes(&touched, NULL), 0);
+    munmap(at, BYTES);
+    assert_int_equal(ert_resident_bytes(&gone, NULL), 0);
+    enum { SLACK = 1 << 20 };
+    assert_true(untouched < before + SLACK);
+    assert_true(touched >= untouched + BYTES && touched < untouched + BYTES + SLACK);
+    assert_true(gone < before + SLACK);
 }
 
 static void bad_quantities_say_what_was_expected(void **state)
@@ -259,6 +283,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quantities_carry_units),
+        cmocka_unit_test(resident_memory_is_what_was_touched),
         cmocka_unit_test(bad_quantities_say_what_was_expected),
         cmocka_unit_test(halves_round_trip),
         cmocka_unit_test(halves_round_to_nearest_even),

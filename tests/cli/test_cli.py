@@ -260,6 +260,10 @@ def test_bench_json_is_as_documented():
         assert r["tok_s"] > 0 and r["n"] == (16 if r["test"] == "prefill" else 8)
         assert len({r[key] is None for key in ("power_w", "j_per_token", "energy_source")}) == 1, r
     assert len(all["results"]) == 2 * 9  # two variants at four tiers, w4a8 at the widest
+    assert [m["point"] for m in all["memory"]] == [r["point"] for r in all["results"] if r["test"] == "decode"]
+    for m in all["memory"]:
+        object_with(m, resident_bytes=int, weights_bytes=int)
+        assert 0 < m["weights_bytes"] < m["resident_bytes"], m
     for s in all["switch"]:
         object_with(s, p50_us=float, p99_us=float, **{"from": str, "to": str})
         assert s["from"] != s["to"] and s["p50_us"] <= s["p99_us"]

@@ -47,6 +47,25 @@ static int close_session(void **state)
     return 0;
 }
 
+/* What a session would need is what it then holds. */
+static void what_a_session_needs_is_known_before(void **state)
+{
+    (void)state;
+    static const struct rt_session_config configs[] = {
+        {0}, {.n_ctx = 1}, {.n_ctx = 17, .chunk = 1}, {.n_ctx = 129}, {.chunk = 512}};
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        struct rt_session *s = NULL;
+        size_t bytes = 0;
+        assert_int_equal(rt_session_need(&bytes, pack, team, &configs[i], NULL), 0);
+        assert_int_equal(rt_session_create(&s, pack, team, &configs[i], NULL), 0);
+        assert_int_equal(bytes, rt_session_bytes(s));
+        rt_session_free(s);
+    }
+    size_t bytes = 7;
+    const struct rt_session_config too_long = {.n_ctx = pack->model.n_ctx + 1};
+    assert_int_equal(rt_session_need(&bytes, pack, team, &too_long, NULL), -ERT_E_RANGE);
+}
+
 static const int32_t ids[CONTEXT] = {5, 17, 0, 199, 3, 42, 42, 8, 100, 150, 77, 1};
 
 static void bad_configurations_are_refused(void **state)
@@ -334,6 +353,29 @@ static void the_l_region_comes_and_goes(void **state)
     rt_pack_free(moved);
 }
 
+/* Unmapped pages are the page cache's alone; what may be mapped is the file, with or without L. */
+static void the_mapping_comes_and_goes(void **state)
+{
+    (void)state;
+    struct rt_pack *moved = moved_pack();
+    uint64_t before, mapped, unmapped;
+    assert_true(rt_pack_mapped_bytes(moved, true) >= moved->map.size);
+    assert_true(rt_pack_mapped_bytes(moved, true) < moved->map.size + 65536);
+    uint64_t l = rt_pack_mapped_bytes(moved, true) - rt_pack_mapped_bytes(moved, false);
+    assert_true(l >= moved->l_size && l < moved->l_size + 65536);
+
+    assert_int_equal(rt_pack_unmap(moved, NULL), 0);
+    assert_int_equal(ert_resident_bytes(&before, NULL), 0);
+    assert_int_equal(rt_pack_populate_l(moved, NULL, NULL), 0);
+    assert_int_equal(ert_resident_bytes(&mapped, NULL), 0);
+    assert_int_equal(rt_pack_unmap(moved, NULL), 0);
+    assert_int_equal(ert_resident_bytes(&unmapped, NULL), 0);
+    assert_true(mapped >= before + l / 4096 * 4096);
+    assert_true(unmapped + l / 4096 * 4096 <= mapped);
+    assert_true(rt_pack_resident_l(moved) == 1);
+    rt_pack_free(moved);
+}
+
 static void a_pack_without_l_has_nothing_to_drop(void **state)
 {
     (void)state;
@@ -350,6 +392,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_configurations_are_refused),
+        cmocka_unit_test(what_a_session_needs_is_known_before),
         SESSION_TEST(what_does_not_fit_is_refused_whole),
         SESSION_TEST(a_rewind_forgets),
         SESSION_TEST(a_stop_between_chunks_keeps_what_was_fed),
@@ -360,6 +403,7 @@ int main(void)
         SESSION_TEST(feeding_and_switching_allocate_nothing),
 #endif
         cmocka_unit_test(the_l_region_comes_and_goes),
+        cmocka_unit_test(the_mapping_comes_and_goes),
         cmocka_unit_test(a_pack_without_l_has_nothing_to_drop),
     };
     return cmocka_run_group_tests(tests, begin, end);
