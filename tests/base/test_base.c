@@ -52,8 +52,11 @@ static void resident_memory_is_what_was_touched(void **state)
     madvise(at, BYTES, MADV_NOHUGEPAGE);
     assert_int_equal(ert_resident_bytes(&before, NULL), 0);
     assert_int_equal(ert_resident_bytes(&untouched, NULL), 0);
-    for (size_t i = 0; i < BYTES; i += 4096)
-        at[i] = 1;
+    if (madvise(at, BYTES, MADV_POPULATE_WRITE)) { /* no sanitizer's shadow of it is touched */
+        munmap(at, BYTES);
+        print_message("# needs Linux 5.14\n");
+        skip();
+    }
     assert_int_equal(ert_resident_bytes(&touched, NULL), 0);
     munmap(at, BYTES);
     assert_int_equal(ert_resident_bytes(&gone, NULL), 0);
