@@ -1,6 +1,6 @@
 #include "engine/ceiling.h"
 
-#include <stdlib.h>
+#include <math.h>
 
 #define MB 1e6
 
@@ -13,7 +13,7 @@
 /* Of a size that is asked for, rounded up: what is said is enough. */
 static double whole_mb(uint64_t bytes)
 {
-    return (double)(bytes / (uint64_t)MB + (bytes % (uint64_t)MB ? 1 : 0));
+    return ceil((double)bytes / MB);
 }
 
 /* What a conversation takes, its sampler included. */
