@@ -2,16 +2,28 @@
 #include "runtime/session.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/forward.h"
 
 enum { DEFAULT_CHUNK = 64, MAX_CHUNK = 512 };
+
+_Static_assert((int)RT_MAX_GUESSES < RT_FEW_COLS && (int)RT_MAX_GUESSES < RT_HEAD_COLS,
+               "a token and its guesses are few columns, and forward.logits has all of theirs");
+
+/* What the last pass computed past the position: keys and values are in the cache, logits in
+ * forward.logits, the row of guess i in row i + 1. */
+struct ahead {
+    int32_t guess[RT_MAX_GUESSES];
+    uint32_t n, at; /* the next one is guess[at], if at < n */
+};
 
 struct rt_session {
     struct rt_forward forward;
     struct rt_point point;
     uint32_t position;
     const float *logits; /* of the last token, in forward.logits */
+    struct ahead ahead;
 };
 
 /* The best variant of each kind of pack, at full rank: what a session has before it is told. */
@@ -83,6 +95,10 @@ void rt_session_free(struct rt_session *s)
 
 void rt_session_set_point(struct rt_session *s, const struct rt_point *point)
 {
+    const struct rt_point *old = &s->point;
+    if (point->variant != old->variant || point->tier != old->tier ||
+        point->threads != old->threads)
+        s->ahead.n = 0; /* what a token is booked to is what computed it */
     s->point = *point;
 }
 
@@ -115,19 +131,29 @@ static uint32_t chunk_of(const struct rt_session *s)
     return chunk && chunk < s->forward.chunk ? chunk : s->forward.chunk;
 }
 
-/* One chunk at the point that holds now. */
-static void feed_chunk(struct rt_session *s, const struct rt_step *chunk, bool prefill)
+static const float *logits_row(const struct rt_session *s, uint32_t row)
+{
+    return s->forward.logits + (size_t)row * s->forward.pack->model.n_vocab_pad;
+}
+
+/* One pass at the point that holds now, from the position on. */
+static void run_pass(struct rt_session *s, const struct rt_step *pass, bool prefill)
 {
     struct rt_forward *f = &s->forward;
-    f->step = *chunk;
+    f->step = *pass;
     f->step.variant = &rt_variants[prefill ? s->point.prefill_variant : s->point.variant];
     f->step.tier = &f->pack->tiers[s->point.tier];
     f->step.position = s->position;
+    s->ahead.n = 0;
     rt_forward_run(f, workers_of(s));
+}
+
+static void feed_chunk(struct rt_session *s, const struct rt_step *chunk, bool prefill)
+{
+    run_pass(s, chunk, prefill);
     s->position += chunk->n_cols;
     if (chunk->n_logits)
-        s->logits =
-            f->logits + (size_t)((chunk->n_logits - 1) % RT_HEAD_COLS) * f->pack->model.n_vocab_pad;
+        s->logits = logits_row(s, (chunk->n_logits - 1) % RT_HEAD_COLS);
 }
 
 int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*between)(void *ctx),
@@ -153,6 +179,45 @@ int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*
     return 0;
 }
 
+static uint32_t at_most(uint32_t n, uint32_t most)
+{
+    return n < most ? n : most;
+}
+
+int rt_session_feed_ahead(struct rt_session *s, int32_t id, const int32_t *guesses,
+                          uint32_t *n_guesses, struct ert_error *err)
+{
+    int32_t ids[1 + RT_MAX_GUESSES] = {id};
+    uint32_t room = s->forward.cache.n_ctx - s->position;
+    uint32_t n = at_most(*n_guesses, RT_MAX_GUESSES);
+    n = at_most(n, s->forward.chunk - 1);
+    n = at_most(n, room ? room - 1 : 0);
+    memcpy(ids + 1, guesses, n * sizeof *ids);
+    int rc = check_feed(s, ids, 1 + n, err);
+    if (rc)
+        return rc;
+    const struct rt_step pass = {.ids = ids, .n_cols = 1 + n, .n_logits = 1 + n};
+    run_pass(s, &pass, false);
+    s->position++;
+    s->logits = logits_row(s, 0);
+    s->ahead = (struct ahead){.n = n};
+    memcpy(s->ahead.guess, guesses, n * sizeof *guesses);
+    *n_guesses = n;
+    return 0;
+}
+
+bool rt_session_advance(struct rt_session *s, int32_t id)
+{
+    struct ahead *ahead = &s->ahead;
+    if (ahead->at >= ahead->n || ahead->guess[ahead->at] != id) {
+        ahead->n = 0;
+        return false;
+    }
+    s->position++;
+    s->logits = logits_row(s, ++ahead->at);
+    return true;
+}
+
 const float *rt_session_logits(const struct rt_session *s)
 {
     return s->logits;
@@ -165,8 +230,10 @@ uint32_t rt_session_position(const struct rt_session *s)
 
 void rt_session_rewind(struct rt_session *s, uint32_t position)
 {
-    if (position < s->position)
-        s->position = position;
+    if (position >= s->position)
+        return;
+    s->position = position;
+    s->ahead.n = 0;
 }
 
 uint32_t rt_session_capacity(const struct rt_session *s)

@@ -35,6 +35,23 @@ void rt_session_set_point(struct rt_session *s, const struct rt_point *point);
  */
 int rt_session_feed(struct rt_session *s, const int32_t *ids, uint32_t n, int (*between)(void *ctx),
                     void *ctx, float *logits_out, struct ert_error *err);
+/* Most guesses that a pass may carry. */
+enum { RT_MAX_GUESSES = 7 };
+
+/* Feeds one token at the point's variant and, in the same pass, guesses of the tokens after it (at
+ * most RT_MAX_GUESSES; those that the context or the chunk has no room for are left out). The
+ * session then stands after the one token, whose logits it has. What it computed of the guesses is
+ * kept until something else is fed, an earlier token is forgotten, or the point computes in another
+ * way: rt_session_advance. *n_guesses becomes how many were computed. Logits and cache are the same
+ * bits as of tokens fed one by one, so a caller who draws each token from its own logits, and goes
+ * on from a guess only if it is the token drawn, says what it would say without guesses (Leviathan
+ * et al. 2023, arXiv 2211.17192, of which this is the case where the draft is certain of itself).
+ * ERT_E_FULL and ERT_E_RANGE (of the token or a guess): nothing fed. */
+int rt_session_feed_ahead(struct rt_session *s, int32_t id, const int32_t *guesses,
+                          uint32_t *n_guesses, struct ert_error *err);
+/* True if id is the next guess: the session then stands after it, with its logits, and nothing is
+ * computed. Else all guesses are forgotten and id has yet to be fed. */
+bool rt_session_advance(struct rt_session *s, int32_t id);
 /* Logits of the last token fed, [n_vocab], the session's; valid until the next feed. After a feed
  * that was stopped there are none until the next one ends: computing them would read weights after
  * the engine has said that it is idle. */
