@@ -32,6 +32,8 @@ static void add(struct ert_point_use *total, const struct ert_point_use *use)
 {
     total->tokens += use->tokens;
     total->prompt_tokens += use->prompt_tokens;
+    total->drafted += use->drafted;
+    total->accepted += use->accepted;
     total->entered += use->entered;
     total->decode_s += use->decode_s;
     total->prefill_s += use->prefill_s;
@@ -126,6 +128,9 @@ void use_table_print(struct ert_engine *engine, const struct ert_answer *answer)
     if (ert_energy_known(&total.prefill_energy) > 0)
         fprintf(stderr, ", %.2f J", ert_energy_joules(&total.prefill_energy));
     fprintf(stderr, answer ? "; ended: %s\n" : "\n", answer ? answer->reason : "");
+    if (total.drafted)
+        fprintf(stderr, "speculation: %llu tokens drafted, %llu accepted\n",
+                (unsigned long long)total.drafted, (unsigned long long)total.accepted);
     ert_get_status(engine, &status);
     print_energy(&total, &status);
     print_missing(&status);

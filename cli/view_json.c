@@ -68,13 +68,14 @@ static json_t *point_summary(const struct ert_point_use *use)
     double each_j = ert_energy_each(&use->decode_energy, use->tokens);
     struct ert_energy all = use->prefill_energy;
     ert_energy_add(&all, &use->decode_energy);
-    return json_pack("{s:s, s:I, s:f, s:f, s:o, s:o, s:o, s:I, s:f, s:I}", "point", use->point,
-                     "tokens", (json_int_t)use->tokens, "tok_s", tok_s, "seconds", use->decode_s,
-                     "energy_j",
+    return json_pack("{s:s, s:I, s:f, s:f, s:o, s:o, s:o, s:I, s:f, s:I, s:I, s:I}", "point",
+                     use->point, "tokens", (json_int_t)use->tokens, "tok_s", tok_s, "seconds",
+                     use->decode_s, "energy_j",
                      number_or_null(ert_energy_joules(&all), ert_energy_known(&all) > 0),
                      "j_per_token", number_or_null(each_j, each_j > 0), "energy_sources",
                      sources(&all), "prompt_tokens", (json_int_t)use->prompt_tokens, "prefill_s",
-                     use->prefill_s, "entered", (json_int_t)use->entered);
+                     use->prefill_s, "entered", (json_int_t)use->entered, "drafted",
+                     (json_int_t)use->drafted, "accepted", (json_int_t)use->accepted);
 }
 
 /* What the answer took. */
@@ -111,10 +112,11 @@ void view_json_summary(struct ert_engine *engine, const struct ert_answer *answe
         if (use[i].tokens || use[i].prompt_tokens || use[i].entered || use[i].decode_s > 0)
             json_array_append_new(points, point_summary(&use[i]));
     ert_get_status(engine, &status);
-    cli_print_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:I, s:o, s:o}", "type",
+    cli_print_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:I, s:o, s:o}", "type",
                              "summary", "end", ends[answer->end], "reason", answer->reason,
                              "prompt_tokens", (int)answer->prompt_tokens, "tokens",
-                             (int)answer->tokens, "prefill_s", answer->prefill_s, "decode_s",
+                             (int)answer->tokens, "drafted", (int)answer->drafted, "accepted",
+                             (int)answer->accepted, "prefill_s", answer->prefill_s, "decode_s",
                              answer->decode_s, "switches", (json_int_t)status.switches, "energy",
                              energy_summary(answer, &status), "points", points),
                    JSON_COMPACT);

@@ -13,10 +13,12 @@ struct answering {
     struct ert_engine *engine;
     const struct ert_callbacks *callbacks;
     const struct rt_point *point;
+    struct ert_answer *answer;
     struct rt_utf8_stream utf8;
-    uint64_t counted_ns;  /* time up to here is in the use table */
-    uint64_t counted_to;  /* and so are the positions up to here */
-    uint64_t released_ns; /* when the last paced token was let go, 0 = none yet */
+    uint64_t counted_ns;        /* time up to here is in the use table */
+    uint64_t counted_to;        /* and so are the positions up to here */
+    uint32_t drafted, accepted; /* since then */
+    uint64_t released_ns;       /* when the last paced token was let go, 0 = none yet */
     bool prefill;
     bool idle;
     enum gov_work told; /* what the governor believes this is at */
@@ -32,11 +34,16 @@ static void count(struct answering *a, bool ends)
     const struct work work = {.from_ns = a->counted_ns,
                               .to_ns = now,
                               .tokens = position - a->counted_to,
+                              .drafted = a->drafted,
+                              .accepted = a->accepted,
                               .prefill = a->prefill,
                               .ends = ends};
     use_add(a->engine, &work);
     a->counted_ns = now;
     a->counted_to = position;
+    a->answer->drafted += a->drafted;
+    a->answer->accepted += a->accepted;
+    a->drafted = a->accepted = 0;
 }
 
 /* What a code is taken for. */
@@ -160,6 +167,8 @@ static void take_point(struct answering *a)
     a->point = engine_point(e, it.rung);
     if (!a->point->pause) {
         rt_session_set_point(talk->session, a->point);
+        if (it.rung != talk->applied)
+            rt_speculation_moved(&talk->guesses.speculation);
         place(e, it.rung);
     }
     rt_switch_ack(e->sw, take.epoch);
@@ -263,6 +272,33 @@ static void stream(struct answering *a, int32_t id, bool flush)
         a->callbacks->on_token(a->callbacks->ctx, &token);
 }
 
+static enum pol_speculation speculation_of_rung(const struct ert_engine *e)
+{
+    const struct pol_policy *policy = e->ladders[rungs_ladder(e->code)]->policy;
+    return policy ? policy->states[rungs_state(e->code)].speculation : POL_SPECULATION_AUTO;
+}
+
+/* Feeds id. It was computed with the last pass if it was guessed then; else here, with guesses of
+ * the at most `most` tokens that may follow the one drawn next. */
+static int decode(struct answering *a, int32_t id, uint32_t most, struct ert_error *err)
+{
+    struct ert_conversation *talk = a->talk;
+    int32_t ids[RT_MAX_GUESSES];
+    guesses_draw(&talk->guesses, id);
+    if (rt_session_advance(talk->session, id)) {
+        a->accepted++;
+        return 0;
+    }
+    uint32_t n = guesses_make(&talk->guesses, speculation_of_rung(a->engine), most, ids);
+    uint64_t begin = ert_now_ns();
+    int rc = rt_session_feed_ahead(talk->session, id, ids, &n, err);
+    if (rc)
+        return rc;
+    rt_speculation_timed(&talk->guesses.speculation, n, ert_now_ns() - begin);
+    a->drafted += n;
+    return 0;
+}
+
 /* Decodes until something ends the answer. The logits of the prompt's last token are there. */
 static int answer_tokens(struct answering *a, uint32_t max_tokens, struct ert_answer *answer,
                          struct ert_error *err)
@@ -285,7 +321,7 @@ static int answer_tokens(struct answering *a, uint32_t max_tokens, struct ert_an
         answer->end = ERT_END_CANCELLED;
         if (!hold(a))
             return 0;
-        int rc = rt_session_feed(talk->session, &id, 1, NULL, NULL, NULL, err);
+        int rc = decode(a, id, max_tokens ? max_tokens - answer->tokens - 1 : UINT32_MAX, err);
         if (rc)
             return rc;
         talk->pending = -1;
@@ -327,6 +363,7 @@ static int prefill(struct answering *a, const int32_t *ids, uint32_t n, struct e
     }
     for (uint32_t i = talk->pending >= 0; i < n; i++)
         rt_sampler_accept(talk->sampler, ids[i]);
+    guesses_read(&talk->guesses, start, ids, n);
     talk->pending = -1;
     return 0;
 }
@@ -340,6 +377,7 @@ int answer_run(struct ert_conversation *talk, const int32_t *ids, uint32_t n, ui
     struct answering a = {.talk = talk,
                           .engine = talk->engine,
                           .callbacks = callbacks ? callbacks : &none,
+                          .answer = answer,
                           .point = engine_point(talk->engine, talk->engine->code),
                           .counted_ns = begin,
                           .counted_to = rt_session_position(talk->session),

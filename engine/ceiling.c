@@ -16,7 +16,7 @@ static double whole_mb(uint64_t bytes)
     return ceil((double)bytes / MB);
 }
 
-/* What a conversation takes, its sampler included. */
+/* What a conversation takes, its sampler and its index of guesses included. */
 static int need(uint64_t *bytes, struct rt_session_config config, uint32_t n_ctx,
                 const struct rt_pack *pack, struct rt_team *team, struct ert_error *err)
 {
@@ -24,7 +24,7 @@ static int need(uint64_t *bytes, struct rt_session_config config, uint32_t n_ctx
     size_t session = 0;
     config.n_ctx = n_ctx;
     int rc = rt_session_need(&session, pack, team, &config, err);
-    *bytes = session + rt_sampler_need(&sampler, pack->model.n_vocab);
+    *bytes = session + rt_sampler_need(&sampler, pack->model.n_vocab) + rt_lookup_need(n_ctx);
     return rc;
 }
 

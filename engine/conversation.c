@@ -77,7 +77,9 @@ int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engi
     }
     struct rt_session_config config = {.n_ctx = options->n_ctx};
     if (fit_context(talk, &config, &err) || create_sampler(talk, options, &err) ||
-        rt_session_create(&talk->session, engine->model->pack, engine->team, &config, &err))
+        rt_session_create(&talk->session, engine->model->pack, engine->team, &config, &err) ||
+        guesses_init(&talk->guesses, options->speculation, rt_session_capacity(talk->session),
+                     &err))
         goto fail;
     *out = talk;
     return 0;
@@ -94,6 +96,7 @@ void ert_conversation_free(struct ert_conversation *talk)
         rt_session_free(talk->session);
     if (talk->sampler)
         rt_sampler_free(talk->sampler);
+    guesses_release(&talk->guesses);
     talk->engine->ceiling.talks -= talk->memory;
     free(talk->system);
     free(talk);

@@ -136,6 +136,8 @@ struct ert_point_use {
     char point[48];         /* "w4a16@1t", as the ladder names it */
     uint64_t prompt_tokens; /* tokens prefilled */
     uint64_t tokens;        /* tokens decoded */
+    uint64_t drafted;       /* guesses computed along with them, */
+    uint64_t accepted;      /* of which so many were the token that was drawn */
     uint64_t entered;       /* switches to this point */
     double prefill_s;       /* seconds of prefill */
     double decode_s;        /* seconds of decoding, waiting for the pace and pausing included */
@@ -187,6 +189,10 @@ struct ert_conversation_options {
     uint32_t n_ctx;     /* positions of the KV cache, 0 = the model's, but at most 4096 */
     const char *system; /* system message, NULL = the chat format's own */
     bool raw;           /* prompts are continued as they are, without a chat format */
+    /* When tokens are guessed from what was said before and computed ahead: "auto" = where it pays,
+     * "on" = wherever there is a guess, "off" = never; NULL = as the ladder's rungs say, which is
+     * "auto" unless they say otherwise. It changes how fast, not what is said. */
+    const char *speculation;
 };
 /* The values a conversation gets when its options are NULL. */
 void ert_conversation_defaults(struct ert_conversation_options *options);
@@ -238,9 +244,10 @@ enum ert_end {
 
 struct ert_answer {
     enum ert_end end;
-    char reason[96];        /* the end in words: "context full: 2048 positions" */
-    uint32_t prompt_tokens; /* of this turn */
-    uint32_t tokens;        /* of the answer */
+    char reason[96];            /* the end in words: "context full: 2048 positions" */
+    uint32_t prompt_tokens;     /* of this turn */
+    uint32_t tokens;            /* of the answer */
+    uint32_t drafted, accepted; /* as in struct ert_point_use */
     double prefill_s, decode_s;
     struct ert_energy prefill_energy, decode_energy;
     double each_j; /* joules of a decoded token, 0 = not known */

@@ -7,6 +7,7 @@
 
 #include "engine/ceiling.h"
 #include "engine/edgert.h"
+#include "engine/guesses.h"
 #include "engine/layers.h"
 #include "engine/planes.h"
 #include "engine/rungs.h"
@@ -67,6 +68,7 @@ struct ert_conversation {
     struct ert_engine *engine;
     struct rt_session *session;
     struct rt_sampler *sampler;
+    struct guesses guesses;
     char *system; /* NULL = the chat format's own */
     bool raw;
     atomic_bool cancel;
@@ -107,6 +109,7 @@ int use_add_rungs(struct ert_engine *engine, struct rungs *rungs, struct ert_err
 /* A stretch of work at the point in effect. */
 struct work {
     uint64_t from_ns, to_ns, tokens;
+    uint32_t drafted, accepted;
     bool prefill; /* else decoding */
     bool ends;    /* what follows is another point's or another kind of work */
 };

@@ -106,6 +106,8 @@ static void book(struct ert_engine *e, const struct work *work, const struct ert
     struct spending *s = &e->spending;
     struct ert_point_use *use = use_of(e, e->code);
     *(work->prefill ? &use->prompt_tokens : &use->tokens) += work->tokens;
+    use->drafted += work->drafted;
+    use->accepted += work->accepted;
     *(work->prefill ? &use->prefill_s : &use->decode_s) += seconds;
     ert_energy_add(work->prefill ? &use->prefill_energy : &use->decode_energy, spent);
     ert_energy_add(work->prefill ? &s->prefill : &s->decode, spent);

@@ -2,10 +2,34 @@
 
 #include <string.h>
 
+static const char *const speculations[POL_N_SPECULATIONS] = {
+#define S(id, name) name,
+#include "policies/speculation.def"
+#undef S
+};
+
+const char *pol_speculation_name(enum pol_speculation when)
+{
+    return speculations[when];
+}
+
+int pol_speculation_parse(const char *text, enum pol_speculation *when, struct ert_error *err)
+{
+    unsigned i = 0;
+    while (i < POL_N_SPECULATIONS && strcmp(text, speculations[i]) != 0)
+        i++;
+    if (i == POL_N_SPECULATIONS)
+        return ert_fail(err, ERT_E_USAGE, "speculation: '%s', expected auto, on or off", text);
+    *when = (enum pol_speculation)i;
+    return 0;
+}
+
 /* "w4a16@1t,6tok/s": the point and whatever sets this rung apart from others of the same point. */
 static void name_rung(struct pol_point *p)
 {
-    char threads[16] = "", pace[32] = "", prefill[POL_NAME + 8] = "", chunk[24] = "", name[256];
+    char threads[16] = "", pace[32] = "", prefill[POL_NAME + 8] = "", chunk[24] = "",
+         guesses[32] = "";
+    char name[256];
     if (p->threads)
         snprintf(threads, sizeof threads, ",%ut", p->threads);
     if (p->tokens_per_second > 0)
@@ -14,7 +38,10 @@ static void name_rung(struct pol_point *p)
         snprintf(prefill, sizeof prefill, ",prefill-%s", p->prefill);
     if (p->prefill_chunk)
         snprintf(chunk, sizeof chunk, ",chunk-%u", p->prefill_chunk);
-    int start = snprintf(name, sizeof name, "%s%s%s%s%s", p->point, threads, pace, prefill, chunk);
+    if (p->speculation != POL_SPECULATION_AUTO)
+        snprintf(guesses, sizeof guesses, ",speculation-%s", speculations[p->speculation]);
+    int start = snprintf(name, sizeof name, "%s%s%s%s%s%s", p->point, threads, pace, prefill, chunk,
+                         guesses);
     size_t n = strlen(p->point);
     if ((size_t)start > n)
         name[n] = '@';
@@ -44,6 +71,16 @@ static int read_cores(struct load *l, const yaml_node_t *node, bool *efficient)
     return rc;
 }
 
+static int read_speculation(struct load *l, const yaml_node_t *node, enum pol_speculation *when)
+{
+    char text[32];
+    struct ert_error err;
+    int rc = yaml_read_text(&l->tree, node, "speculation", text, sizeof text);
+    if (!rc && pol_speculation_parse(text, when, &err))
+        rc = yaml_fail(&l->tree, node, ERT_E_FORMAT, "%s", err.text);
+    return rc;
+}
+
 static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol_point *p,
                              struct pol_places *places)
 {
@@ -57,6 +94,7 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
         {"prefill-power", false, false},
         {"cores", false, false},
         {"prefill-chunk", false, false},
+        {"speculation", false, false},
     };
     enum {
         POINT,
@@ -68,6 +106,7 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
         PREFILL_POWER,
         CORES,
         PREFILL_CHUNK,
+        SPECULATION,
         N = sizeof keys / sizeof *keys
     };
     const yaml_node_t *values[N];
@@ -92,6 +131,8 @@ static int read_rung_mapping(struct load *l, const yaml_node_t *node, struct pol
         rc = read_cores(l, values[CORES], &p->efficient);
     if (!rc && values[PREFILL_CHUNK])
         rc = yaml_read_int(&l->tree, values[PREFILL_CHUNK], "prefill-chunk", 1, 512, &chunk);
+    if (!rc && values[SPECULATION])
+        rc = read_speculation(l, values[SPECULATION], &p->speculation);
     p->threads = (unsigned)threads;
     p->prefill_chunk = (unsigned)chunk;
     if (!rc && values[NAME])

@@ -21,15 +21,27 @@ enum {
     POL_LOOKS_AHEAD = 8,
 };
 
+/* When guesses of the tokens to come are computed along with a token. */
+enum pol_speculation {
+#define S(id, name) POL_SPECULATION_##id,
+#include "policies/speculation.def"
+#undef S
+    POL_N_SPECULATIONS
+};
+const char *pol_speculation_name(enum pol_speculation when); /* "auto" */
+/* ERT_E_USAGE lists the words. */
+int pol_speculation_parse(const char *text, enum pol_speculation *when, struct ert_error *err);
+
 /* A rung of a ladder as the file has it; engine/ resolves it against a pack. */
 struct pol_point {
-    char name[POL_NAME];      /* unique in the ladder: "w4a16", "w4a16@1t", "w4a16-r90@1t,4tok/s" */
-    char point[POL_NAME];     /* "w8a8", "w4a16-r80", "pause" */
-    char prefill[POL_NAME];   /* variant for prefill, "" = the point's own */
-    unsigned threads;         /* 0 = all */
-    unsigned prefill_chunk;   /* most tokens of a prompt at a time; 0 = the session's own */
-    bool efficient;           /* on the efficient cores, where the machine has such */
-    double tokens_per_second; /* 0 = unpaced */
+    char name[POL_NAME];    /* unique in the ladder: "w4a16", "w4a16@1t", "w4a16-r90@1t,4tok/s" */
+    char point[POL_NAME];   /* "w8a8", "w4a16-r80", "pause" */
+    char prefill[POL_NAME]; /* variant for prefill, "" = the point's own */
+    unsigned threads;       /* 0 = all */
+    unsigned prefill_chunk; /* most tokens of a prompt at a time; 0 = the session's own */
+    bool efficient;         /* on the efficient cores, where the machine has such */
+    enum pol_speculation speculation;
+    double tokens_per_second;        /* 0 = unpaced */
     double power_w, prefill_power_w; /* while generating, while reading a prompt; 0 = not known */
     bool pause;
 };

@@ -205,6 +205,10 @@ static void show_point(struct show *s, const struct pol_point *p, const struct p
         put_key(s, ", ", "prefill-chunk");
         fprintf(s->f, "%u", p->prefill_chunk);
     }
+    if (p->speculation != POL_SPECULATION_AUTO) {
+        put_key(s, ", ", "speculation");
+        show_text(s->f, pol_speculation_name(p->speculation));
+    }
     show_point_power(s, "power", p->power_w);
     show_point_power(s, "prefill-power", p->prefill_power_w);
     put_key(s, ", ", "name");

@@ -11,17 +11,30 @@ struct rt_lookup {
                                          latest one */
 };
 
-int rt_lookup_create(struct rt_lookup **l, uint32_t n_ctx, struct ert_error *err)
+/* Log2 of the slots for n-grams of one length: half of them are free, or more. */
+static uint32_t slot_bits(uint32_t n_ctx)
 {
     uint32_t bits = 1;
-    while (bits < 31 && 1u << bits < n_ctx) /* half of the slots are free, or more */
+    while (bits < 31 && 1u << bits < n_ctx)
         bits++;
-    const size_t slots = (size_t)2 << bits;
+    return bits + 1;
+}
+
+size_t rt_lookup_need(uint32_t n_ctx)
+{
+    const size_t slots = (size_t)1 << slot_bits(n_ctx);
+    return sizeof(struct rt_lookup) + ((size_t)n_ctx + 1) * sizeof(int32_t) +
+           RT_LOOKUP_LONGEST * slots * sizeof(uint32_t);
+}
+
+int rt_lookup_create(struct rt_lookup **l, uint32_t n_ctx, struct ert_error *err)
+{
+    const size_t slots = (size_t)1 << slot_bits(n_ctx);
     struct rt_lookup *made = calloc(1, sizeof *made);
     *l = NULL;
     if (!made)
         return ert_fail(err, ERT_E_NOMEM, "no memory for an index of the conversation");
-    *made = (struct rt_lookup){.n_ctx = n_ctx, .shift = 64 - (bits + 1)};
+    *made = (struct rt_lookup){.n_ctx = n_ctx, .shift = 64 - slot_bits(n_ctx)};
     made->ids = calloc((size_t)n_ctx + 1, sizeof *made->ids);
     made->end[0] = calloc(RT_LOOKUP_LONGEST * slots, sizeof *made->end[0]);
     if (!made->ids || !made->end[0]) {

@@ -15,9 +15,11 @@ enum {
     RT_LOOKUP_MATCH = 8,   /* a longer match counts as so long */
 };
 
-/* For conversations of at most n_ctx tokens: about 28 bytes each. */
+/* For conversations of at most n_ctx tokens. */
 int rt_lookup_create(struct rt_lookup **l, uint32_t n_ctx, struct ert_error *err);
 void rt_lookup_free(struct rt_lookup *l); /* NULL is fine */
+/* Bytes that one of n_ctx tokens takes: 28 to 52 for each. */
+size_t rt_lookup_need(uint32_t n_ctx);
 
 /* The conversation goes on with id; past n_ctx nothing happens. */
 void rt_lookup_add(struct rt_lookup *l, int32_t id);

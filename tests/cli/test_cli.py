@@ -130,6 +130,29 @@ def test_run_json_lines_are_as_documented():
     assert sum(p["tokens"] for p in summary["points"]) == 119
 
 
+def test_speculation_changes_no_token_and_is_told():
+    answers = {}
+    for args in (("--temperature", 0, "--repeat-penalty", 1), ("--seed", 5)):
+        for when in ("off", "auto", "on"):
+            got = run("run", "-m", stage.pack(), "--point", "w4a16", *args, "--speculation", when, "-n", 150, "--raw",
+                      "--json", "abcabcabc")
+            assert got.returncode == 0 and not got.stderr, got
+            events = stage.lines(got.stdout)
+            summary = object_with(events[-1], drafted=int, accepted=int)
+            assert 0 <= summary["accepted"] <= summary["drafted"]
+            assert [(p["drafted"], p["accepted"]) for p in summary["points"]] == [(summary["drafted"], summary["accepted"])]
+            answers[args, when] = [e["id"] for e in events[:-1]], summary
+        assert answers[args, "off"][0] == answers[args, "on"][0] == answers[args, "auto"][0]
+        assert answers[args, "off"][1]["drafted"] == 0 < answers[args, "on"][1]["drafted"]
+    greedy = answers[("--temperature", 0, "--repeat-penalty", 1), "on"][1]
+    assert greedy["accepted"] > 0
+    got = run("run", "-m", stage.pack(), "--point", "w4a16", "--temperature", 0, "--repeat-penalty", 1, "--speculation",
+              "on", "-n", 150, "--raw", "abcabcabc")
+    assert f"speculation: {greedy['drafted']} tokens drafted, {greedy['accepted']} accepted" in got.stderr, got.stderr
+    got = run("run", "-m", stage.pack(), "--speculation", "yes", "abc")
+    assert got.returncode == 2 and "'yes', expected auto, on or off" in got.stderr, got
+
+
 def close(a, b):
     return abs(a - b) <= 1e-6 * abs(b)
 

@@ -120,8 +120,10 @@ static inline struct ert_callbacks heard_callbacks(struct heard *h)
     return (struct ert_callbacks){h, heard_token, heard_swap, heard_hold, heard_notice};
 }
 
-/* A greedy conversation that continues its prompts as they are. */
-static inline struct ert_conversation *stage_talk(struct ert_engine *engine)
+/* A greedy conversation that continues its prompts as they are; tokens are guessed when
+ * `speculation` says, NULL = as the rungs do. */
+static inline struct ert_conversation *stage_talk_guessing(struct ert_engine *engine,
+                                                           const char *speculation)
 {
     struct ert_conversation *talk;
     struct ert_conversation_options options;
@@ -130,9 +132,15 @@ static inline struct ert_conversation *stage_talk(struct ert_engine *engine)
     options.temperature = 0;
     options.repeat_penalty = 1;
     options.raw = true;
+    options.speculation = speculation;
     if (ert_conversation_open(&talk, engine, &options, &why))
         fail_msg("%s", why.text);
     return talk;
+}
+
+static inline struct ert_conversation *stage_talk(struct ert_engine *engine)
+{
+    return stage_talk_guessing(engine, NULL);
 }
 
 static inline int32_t likeliest(const float *logits, uint32_t n)

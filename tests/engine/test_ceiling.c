@@ -95,7 +95,7 @@ static uint64_t real_bytes(uint32_t n_ctx)
     assert_int_equal(rt_session_create(&s, model->pack, team, &config, NULL), 0);
     size_t bytes = rt_session_bytes(s);
     rt_session_free(s);
-    return bytes + rt_sampler_need(&sampler, model->pack->model.n_vocab);
+    return bytes + rt_sampler_need(&sampler, model->pack->model.n_vocab) + rt_lookup_need(n_ctx);
 }
 
 /* The longest context is that of all lengths tried one after the other. */

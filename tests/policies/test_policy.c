@@ -202,6 +202,8 @@ static void test_refuses_with_place_and_remedy(void **state)
          "expected 'efficient' or 'any'"},
         {"edgert: 1\nladders: {l: [{point: w8a8, prefill-chunk: 513}]}\n", ERT_E_FORMAT,
          "prefill-chunk"},
+        {"edgert: 1\nladders: {l: [{point: w8a8, speculation: sometimes}]}\n", ERT_E_FORMAT,
+         "speculation: 'sometimes', expected auto, on or off"},
         {TRIP("above: 70C, kernel: pasive, states: 1"), ERT_E_FORMAT,
          "expected active, passive, hot or critical"},
         {TRIP("below: 70C, kernel: passive, states: 1"), ERT_E_FORMAT, "only a temperature that"},
@@ -324,7 +326,8 @@ static void test_what_is_shown_compiles_to_the_same(void **state)
         "edgert: 1\nsensors: {temp.cpu: {sources: ['a:\"b\\\\'], stuck: 1.1s, median: 3},\n"
         "  temp.skin: {sources: x:y, sum: {temp.cpu: -0.1, temp.xy: 2}, offset: -0.1C}}\n"
         "ladders: {l: [w8a8, {point: w4a16, tokens-per-second: 0.3, prefill: w8a8, name: "
-        "'caf\xc3\xa9 # 1'}, {point: w4a16, threads: 2, cores: efficient, prefill-chunk: 16}]}\n"
+        "'caf\xc3\xa9 # 1'}, {point: w4a16, threads: 2, cores: efficient, prefill-chunk: 16}, "
+        "{point: w4a16, speculation: off}, {point: w4a16, speculation: on}]}\n"
         "policies: {'x: y': {ladder: l, poll: 333.3333ms, on-missing: {temp.skin: state "
         "1, temp.cpu: state 0},\n"
         "  trips: [{name: 'a, b', sensor: temp.cpu, below: 1.7e1C, hysteresis: 0.1C, for: "

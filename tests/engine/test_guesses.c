@@ -1,0 +1,287 @@
+/* Tokens guessed and computed ahead, in the engine's own loop: what is said is what is said
+ * without, every token is booked to the point that computed it, and a rung may say that there are
+ * none. */
+#include "tests/engine/stage.h"
+
+static const int32_t prompt[PROMPT_TOKENS] = {3 + 'a' - 33, 3 + 'b' - 33, 3 + 'c' - 33,
+                                              3 + 'd' - 33, 3 + 'e' - 33};
+
+/* ---- at one point -------------------------------------------------------------------------- */
+
+struct fixed {
+    struct ert_model *model;
+    struct ert_engine *engine;
+};
+
+static void open_fixed(struct fixed *f, const char *point)
+{
+    struct ert_failure why;
+    struct ert_engine_options options = {.point = point, .threads = 2};
+    f->model = stage_model("nested");
+    if (ert_engine_open(&f->engine, f->model, &options, &why))
+        fail_msg("%s", why.text);
+}
+
+static void close_fixed(struct fixed *f)
+{
+    assert_int_equal(ert_engine_close(f->engine, NULL), 0);
+    ert_model_free(f->model);
+    stage_clear();
+}
+
+/* Two turns of a conversation, the first one cut off; all that was heard is in *heard. */
+static void two_turns(struct ert_engine *engine, const struct ert_conversation_options *options,
+                      struct heard *heard, struct ert_answer answers[2])
+{
+    struct ert_failure why;
+    *heard = (struct heard){.cancel_after = 25};
+    if (ert_conversation_open(&heard->talk, engine, options, &why))
+        fail_msg("%s", why.text);
+    struct ert_callbacks callbacks = heard_callbacks(heard);
+    for (int i = 0; i < 2; i++)
+        if (ert_say(heard->talk, PROMPT, 120, &callbacks, &answers[i], &why))
+            fail_msg("%s", why.text);
+    assert_int_equal(answers[0].end, ERT_END_CANCELLED);
+    assert_int_equal(answers[0].tokens, 25);
+    assert_int_equal(answers[1].end, ERT_END_LENGTH);
+    /* All but the last token of each answer, which the second turn begins with. */
+    assert_int_equal(rt_session_position(heard->talk->session),
+                     2 * PROMPT_TOKENS + 25 + answers[1].tokens - 1);
+    ert_conversation_free(heard->talk);
+}
+
+static void compare(struct ert_engine *engine, struct ert_conversation_options *options,
+                    uint64_t *accepted)
+{
+    static const char *const ways[] = {"auto", "on"};
+    struct heard without, with;
+    struct ert_answer answers[2];
+    options->raw = true;
+    options->speculation = "off";
+    two_turns(engine, options, &without, answers);
+    assert_int_equal(answers[0].drafted + answers[1].drafted, 0);
+    for (size_t i = 0; i < 2; i++) {
+        options->speculation = ways[i];
+        two_turns(engine, options, &with, answers);
+        assert_int_equal(with.n_tokens, without.n_tokens);
+        assert_memory_equal(with.ids, without.ids, with.n_tokens * sizeof *with.ids);
+        assert_string_equal(with.text, without.text);
+        *accepted += answers[0].accepted + answers[1].accepted;
+    }
+}
+
+static void what_is_said_is_what_is_said_without(void **state)
+{
+    static const char *const points[] = {"w8a8", "w4a16-r80"};
+    (void)state;
+    for (size_t p = 0; p < 2; p++) {
+        struct fixed f;
+        uint64_t accepted = 0;
+        struct ert_conversation_options options;
+        struct ert_point_use use[ERT_MAX_POINTS];
+        open_fixed(&f, points[p]);
+        ert_conversation_defaults(&options);
+        options.temperature = 0;
+        compare(f.engine, &options, &accepted);
+        options.repeat_penalty = 1;
+        compare(f.engine, &options, &accepted);
+        for (options.seed = 1, options.temperature = 0.7f; options.seed <= 3; options.seed++)
+            compare(f.engine, &options, &accepted);
+        assert_true(accepted > 0);
+        assert_int_equal(ert_get_use(f.engine, use, ERT_MAX_POINTS), 1);
+        assert_int_equal(use[0].accepted, accepted);
+        assert_true(use[0].drafted >= accepted);
+        close_fixed(&f);
+    }
+}
+
+/* The last guesses are those that may still be said, and none has a place past the context. */
+static void guesses_end_with_the_answer_and_the_context(void **state)
+{
+    struct fixed f;
+    struct ert_failure why;
+    struct ert_answer answer;
+    struct heard heard = {0};
+    (void)state;
+    open_fixed(&f, "w4a16");
+    struct ert_conversation *talk = stage_talk_guessing(f.engine, "on");
+    struct ert_callbacks callbacks = heard_callbacks(&heard);
+    for (uint32_t n = 1; n <= 2;
+         n++) { /* a token that is the last, or the last but one: no guess */
+        assert_int_equal(ert_say(talk, PROMPT PROMPT PROMPT, n, &callbacks, &answer, &why), 0);
+        assert_int_equal(answer.tokens, n);
+        assert_int_equal(answer.drafted, 0);
+    }
+    heard.n_tokens = 0;
+    assert_int_equal(ert_say(talk, PROMPT, 0, &callbacks, &answer, &why), 0);
+    assert_int_equal(answer.end, ERT_END_CONTEXT);
+    assert_int_equal(rt_session_position(talk->session), rt_session_capacity(talk->session));
+    assert_true(answer.accepted > 0 && answer.accepted <= answer.drafted);
+    ert_conversation_free(talk);
+    close_fixed(&f);
+}
+
+static void an_unknown_word_is_refused(void **state)
+{
+    struct fixed f;
+    struct ert_failure why;
+    struct ert_conversation *talk;
+    struct ert_conversation_options options;
+    (void)state;
+    open_fixed(&f, "w4a16");
+    ert_conversation_defaults(&options);
+    options.speculation = "always";
+    assert_int_equal(ert_conversation_open(&talk, f.engine, &options, &why), -ERT_FAILED_USAGE);
+    assert_null(talk);
+    assert_non_null(strstr(why.text, "'always', expected auto, on or off"));
+    close_fixed(&f);
+}
+
+/* ---- while the point changes --------------------------------------------------------------- */
+
+enum { RUNGS = 4 };
+static const char policy[] =
+    "edgert: 1\n"
+    "ladders:\n"
+    "  four: [w8a8, {point: w4a16-r80, speculation: off}, {point: w8a8-r70, speculation: on},\n"
+    "         {point: w4a16, threads: 1, tokens-per-second: 2000}]\n"
+    "policies:\n"
+    "  calm: {ladder: four, poll: 10s,\n"
+    "    trips: [{name: busy, sensor: cpu.load.others, above: 90%, states: 1}]}\n";
+static const char calm[] = "# device: none\n# source: this test\n# licence: CC0-1.0\n"
+                           "time_s,cpu.load.others_%\n0,5\n3600,5\n";
+
+struct moving {
+    struct ert_model *model;
+    struct ert_engine *engine;
+    struct heard heard;
+    uint64_t random;
+};
+
+/* xorshift64 (Marsaglia 2003). */
+static uint32_t next_random(struct moving *m, uint32_t below)
+{
+    m->random ^= m->random << 13;
+    m->random ^= m->random >> 7;
+    m->random ^= m->random << 17;
+    return (uint32_t)(m->random >> 32) % below;
+}
+
+static void open_moving(struct moving *m)
+{
+    struct ert_failure why;
+    char sensors[4500];
+    *m = (struct moving){.random = 88172645463325252u, .model = stage_model("nested")};
+    stage_write(stage_path("policy.yaml"), policy);
+    stage_write(stage_path("trace.csv"), calm);
+    snprintf(sensors, sizeof sensors, "replay:%s", stage_path("trace.csv"));
+    struct ert_engine_options options = {.policy = "calm",
+                                         .policy_file = stage_path("policy.yaml"),
+                                         .sensors = sensors,
+                                         .journal = stage_path("journal.jsonl"),
+                                         .threads = 2};
+    if (ert_engine_open(&m->engine, m->model, &options, &why))
+        fail_msg("%s", why.text);
+}
+
+static void close_moving(struct moving *m)
+{
+    assert_int_equal(ert_engine_close(m->engine, NULL), 0);
+    ert_model_free(m->model);
+    stage_clear();
+}
+
+/* One token in ten brings another point, often in the midst of those that one pass computed. */
+static void moving_token(void *ctx, const struct ert_token *token)
+{
+    struct moving *m = ctx;
+    assert_int_equal(token->position, PROMPT_TOKENS + m->heard.n_tokens);
+    heard_token(&m->heard, token);
+    if (next_random(m, 10) == 0)
+        rt_switch_publish(m->engine->sw, next_random(m, RUNGS));
+}
+
+static void moving_swap(void *ctx, const struct ert_swap *swap)
+{
+    struct moving *m = ctx;
+    heard_swap(&m->heard, swap);
+}
+
+/* Tokens at each rung, by the swaps: the one at position p is decoded at the point of the last swap
+ * that names p or an earlier one. */
+static void count_by_swaps(const struct heard *heard, uint32_t first, uint64_t tokens[RUNGS])
+{
+    size_t next = 0;
+    uint32_t index = first;
+    for (uint32_t p = 0; p + 1 < PROMPT_TOKENS + heard->n_tokens; p++) {
+        while (next < heard->n_swaps && heard->swaps[next].token <= p)
+            index = heard->swaps[next++].to;
+        tokens[index] += p >= PROMPT_TOKENS;
+    }
+}
+
+static void every_token_is_that_of_the_point_it_is_booked_to(void **state)
+{
+    struct moving m;
+    uint64_t by_swaps[RUNGS] = {0};
+    struct ert_point_use use[RUNGS];
+    (void)state;
+    open_moving(&m);
+    struct ert_callbacks callbacks = {.ctx = &m, .on_token = moving_token, .on_swap = moving_swap};
+    for (int round = 0; round < 12; round++) {
+        struct ert_failure why;
+        struct ert_answer answer;
+        uint32_t first = m.engine->code;
+        memset(&m.heard, 0, sizeof m.heard);
+        struct ert_conversation *talk = stage_talk_guessing(m.engine, round % 2 ? "on" : NULL);
+        if (ert_say(talk, PROMPT, 200, &callbacks, &answer, &why))
+            fail_msg("%s", why.text);
+        assert_int_equal(answer.tokens, 200);
+        check_against_schedule(m.model->pack, m.engine->ladders[0]->table, first, prompt, &m.heard);
+        count_by_swaps(&m.heard, first, by_swaps);
+        ert_conversation_free(talk);
+    }
+    assert_int_equal(ert_get_use(m.engine, use, RUNGS), RUNGS);
+    for (size_t i = 0; i < RUNGS; i++) {
+        assert_int_equal(use[i].tokens, by_swaps[i]);
+        assert_true(use[i].accepted <= use[i].drafted);
+    }
+    assert_true(use[2].accepted > 0);
+    close_moving(&m);
+}
+
+/* The rungs say when, if the conversation does not. */
+static void a_rung_says_when(void **state)
+{
+    static const struct {
+        uint32_t rung;
+        const char *speculation;
+        bool drafts;
+    } cases[] = {{1, NULL, false}, {2, NULL, true}, {1, "on", true}, {2, "off", false}};
+    struct moving m;
+    (void)state;
+    open_moving(&m);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct ert_failure why;
+        struct ert_answer answer;
+        struct ert_conversation *talk = stage_talk_guessing(m.engine, cases[i].speculation);
+        rt_switch_publish(m.engine->sw, cases[i].rung);
+        if (ert_say(talk, PROMPT, 100, NULL, &answer, &why))
+            fail_msg("%s", why.text);
+        assert_int_equal(answer.drafted > 0, cases[i].drafts);
+        ert_conversation_free(talk);
+    }
+    close_moving(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_said_is_what_is_said_without),
+        cmocka_unit_test(guesses_end_with_the_answer_and_the_context),
+        cmocka_unit_test(an_unknown_word_is_refused),
+        cmocka_unit_test(every_token_is_that_of_the_point_it_is_booked_to),
+        cmocka_unit_test(a_rung_says_when),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
