@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,7 +98,10 @@ void ert_conversation_free(struct ert_conversation *talk)
     if (talk->sampler)
         rt_sampler_free(talk->sampler);
     guesses_release(&talk->guesses);
-    talk->engine->ceiling.talks -= talk->memory;
+    if (talk->memory) { /* what the heap keeps of it would count beside the next one's */
+        talk->engine->ceiling.talks -= talk->memory;
+        malloc_trim(0);
+    }
     free(talk->system);
     free(talk);
 }

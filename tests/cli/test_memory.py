@@ -114,6 +114,21 @@ def test_a_fixed_point_holds_and_a_conversation_is_no_longer_than_fits():
     assert 512 <= context < 4096, context
 
 
+def test_one_conversation_after_the_other_holds():
+    """Of other lengths each, full: what the heap keeps of one would be beside the next."""
+    lengths = (1500, 1000, 1750)
+    def talk(memory):
+        command = [tap.build / "tests/engine/drive_talks", pack(), memory, *lengths]
+        return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+
+    memory = int(re.search(r"give at least (\d+) MB", talk(1000000).stderr)[1]) * 1000000
+    got = talk(memory)
+    resident = [int(line) for line in got.stdout.split()]
+    assert got.returncode == 0 and len(resident) == len(lengths), got
+    assert resident[1] + 3 * MB < resident[2] < resident[0] + 4 * MB, resident
+    assert max(resident) <= memory, (resident, memory)
+
+
 def test_more_memory_is_a_longer_context_and_then_the_l_planes():
     base, lengths = needed()[0], []
     for more in (0, 4, 8):
