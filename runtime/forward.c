@@ -44,10 +44,10 @@ static void meet(struct rt_forward *f, struct place at)
 
 /* ---- activations --------------------------------------------------------------------------- */
 
-void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_t col,
-                        uint32_t first, uint32_t n)
+/* x: n groups' floats. */
+static void quantize_floats(const struct rt_forward *f, struct rt_signal *s, uint32_t col,
+                            uint32_t first, uint32_t n, const float *x)
 {
-    const float *x = s->f32 + (size_t)col * s->width + first * PACK_GROUP;
     size_t group = (size_t)col * s->acts.groups + first;
     if (f->step.variant->act_bits == 16)
         f->kernels->quantize_a16(x, n, &s->acts, group);
@@ -56,6 +56,23 @@ void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_
     f->kernels->quantize_a8(x, n, &s->acts, group);
     if (first == 0 && n > 0) /* whoever makes group 0, and nobody else */
         f->kernels->quantize_a16(x, 1, &s->outlier, col);
+}
+
+void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_t col,
+                        uint32_t first, uint32_t n)
+{
+    quantize_floats(f, s, col, first, n, s->f32 + (size_t)col * s->width + first * PACK_GROUP);
+}
+
+/* One group of every column, x[n_cols][32], into a signal. */
+static void keep_group(const struct rt_forward *f, struct rt_signal *s, uint32_t group,
+                       const float *x)
+{
+    for (uint32_t col = 0; col < f->step.n_cols; col++, x += PACK_GROUP) {
+        if (f->step.variant->act_bits == 0)
+            memcpy(s->f32 + (size_t)col * s->width + group * PACK_GROUP, x, PACK_GROUP * sizeof *x);
+        quantize_floats(f, s, col, group, 1, x);
+    }
 }
 
 /* normed = rmsnorm(x, norm) of one column. */
@@ -74,7 +91,8 @@ struct rows {
     uint32_t first, n;
 };
 
-/* y = these rows and the first cols columns of m times columns [col, col + n_cols) of s. */
+/* y[n_cols][y_stride] = these rows and the first cols columns of m times columns [col, col +
+ * n_cols) of s. */
 static void product(const struct rt_forward *f, const struct rt_matrix *m,
                     const struct rt_signal *s, uint32_t col, uint32_t n_cols, struct rows rows,
                     uint32_t cols, float *y, uint32_t y_stride)
@@ -158,7 +176,7 @@ static void make_keys(struct rt_forward *f, uint32_t layer, struct rows r, struc
     const struct rt_model *m = &f->pack->model;
     const struct rt_layer *l = &f->pack->layers[layer];
     uint32_t kv = m->n_kv_heads * m->head_pad, unit = cache_unit(f, l), n = f->step.n_cols;
-    product(f, &l->k, &at.stream->normed, 0, n, r, m->n_embd_pad, f->k, kv);
+    product(f, &l->k, &at.stream->normed, 0, n, r, m->n_embd_pad, f->k + r.first, kv);
     for (uint32_t col = 0; col < n; col++) {
         float *keys = f->k + (size_t)col * kv;
         for (uint32_t i = r.first; i < r.first + r.n; i += unit) {
@@ -178,7 +196,7 @@ static void make_values(struct rt_forward *f, uint32_t layer, struct rows r, str
     const struct rt_model *m = &f->pack->model;
     const struct rt_layer *l = &f->pack->layers[layer];
     uint32_t kv = m->n_kv_heads * m->head_pad, n = f->step.n_cols;
-    product(f, &l->v, &at.stream->normed, 0, n, r, m->n_embd_pad, f->v, kv);
+    product(f, &l->v, &at.stream->normed, 0, n, r, m->n_embd_pad, f->v + r.first, kv);
     for (uint32_t col = 0; col < n; col++) {
         float *values = f->v + (size_t)col * kv;
         if (l->v_bias)
@@ -201,9 +219,10 @@ static void project(struct rt_forward *f, uint32_t layer, uint32_t first, uint32
         make_keys(f, layer, in_rows(k, unit), at);
     if (v.n)
         make_values(f, layer, in_rows(v, unit), at);
+    q = in_rows(q, PACK_GROUP);
     if (q.n)
-        product(f, &l->q, &at.stream->normed, 0, f->step.n_cols, in_rows(q, PACK_GROUP),
-                m->n_embd_pad, f->q, m->n_heads * m->head_pad);
+        product(f, &l->q, &at.stream->normed, 0, f->step.n_cols, q, m->n_embd_pad, f->q + q.first,
+                m->n_heads * m->head_pad);
 }
 
 /* Units: as attention.h cuts them. */
@@ -218,10 +237,10 @@ static void project_out(struct rt_forward *f, uint32_t layer, uint32_t first, ui
                         struct place at)
 {
     const struct rt_model *m = &f->pack->model;
-    struct rows tiles = {first, end - first};
+    struct rows rows = in_rows((struct rows){first, end - first}, PACK_TILE);
     (void)at;
-    product(f, &f->pack->layers[layer].o, &f->mixed, 0, f->step.n_cols, in_rows(tiles, PACK_TILE),
-            m->n_heads * f->step.tier->dims[layer].vo, f->out, m->n_embd_pad);
+    product(f, &f->pack->layers[layer].o, &f->mixed, 0, f->step.n_cols, rows,
+            m->n_heads * f->step.tier->dims[layer].vo, f->out + rows.first, m->n_embd_pad);
 }
 
 /* out = O attend(rotate(norm(Q a + bias)), rotate(norm(K a + bias)), V a + bias) */
@@ -237,31 +256,40 @@ static void attention(struct rt_forward *f, uint32_t i, struct place at)
 
 /* ---- MLP ----------------------------------------------------------------------------------- */
 
-/* Units: groups of 32 channels of g = silu(GATE b) * (UP b), then groups of COMP_V b, where the
- * tier has one; quantized for the products that read them. */
+/* Group `group` of g = silu(GATE b) * (UP b), and of COMP_V b; nothing but what is quantized of it
+ * leaves the worker's own memory. */
+static void gate_group(struct rt_forward *f, uint32_t layer, uint32_t group, struct place at)
+{
+    const struct rt_layer *l = &f->pack->layers[layer];
+    uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
+    size_t size = (size_t)f->chunk * PACK_GROUP;
+    float *g = f->gate + at.worker * 2 * size, *up = g + size;
+    struct rows rows = {group * PACK_GROUP, PACK_GROUP};
+    product(f, &l->gate, &at.stream->normed, 0, n, rows, embd, g, PACK_GROUP);
+    product(f, &l->up, &at.stream->normed, 0, n, rows, embd, up, PACK_GROUP);
+    f->kernels->swiglu(g, up, n * PACK_GROUP);
+    keep_group(f, &f->gated, group, g);
+}
+
+static void compensate_group(struct rt_forward *f, uint32_t layer, uint32_t group, struct place at)
+{
+    float *c = f->gate + at.worker * 2 * (size_t)f->chunk * PACK_GROUP;
+    product(f, &f->pack->layers[layer].comp_v, &at.stream->normed, 0, f->step.n_cols,
+            (struct rows){group * PACK_GROUP, PACK_GROUP}, f->pack->model.n_embd_pad, c,
+            PACK_GROUP);
+    keep_group(f, &f->comp, group, c);
+}
+
+/* Units: groups of 32 channels of the MLP, then of the compensator, where the tier has one. */
 static void gate(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
                  struct place at)
 {
-    const struct rt_layer *l = &f->pack->layers[layer];
-    const struct rt_signal *b = &at.stream->normed;
-    uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
-    const struct rt_dims *d = &f->step.tier->dims[layer];
-    uint32_t groups = d->mlp / PACK_GROUP;
-    struct rows g = part_of(first, end, 0, groups);
-    struct rows c = part_of(first, end, groups, d->comp / PACK_GROUP);
-    if (g.n) {
-        product(f, &l->gate, b, 0, n, in_rows(g, PACK_GROUP), embd, f->gated.f32, f->gated.width);
-        product(f, &l->up, b, 0, n, in_rows(g, PACK_GROUP), embd, f->up, f->gated.width);
-    }
-    if (c.n)
-        product(f, &l->comp_v, b, 0, n, in_rows(c, PACK_GROUP), embd, f->comp.f32, f->comp.width);
-    for (uint32_t col = 0; col < n; col++) {
-        size_t from = (size_t)col * f->gated.width + g.first * PACK_GROUP;
-        if (g.n)
-            f->kernels->swiglu(f->gated.f32 + from, f->up + from, g.n * PACK_GROUP);
-        rt_quantize_groups(f, &f->gated, col, g.first, g.n);
-        rt_quantize_groups(f, &f->comp, col, c.first, c.n);
-    }
+    uint32_t groups = f->step.tier->dims[layer].mlp / PACK_GROUP;
+    for (uint32_t i = first; i < end; i++)
+        if (i < groups)
+            gate_group(f, layer, i, at);
+        else
+            compensate_group(f, layer, i - groups, at);
 }
 
 /* out = DOWN g, correction = COMP_U (COMP_V b) where the tier has one; units: tiles of rows. */
@@ -273,9 +301,9 @@ static void project_down(struct rt_forward *f, uint32_t layer, uint32_t first, u
     uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
     struct rows rows = in_rows((struct rows){first, end - first}, PACK_TILE);
     (void)at;
-    product(f, &l->down, &f->gated, 0, n, rows, d->mlp, f->out, embd);
+    product(f, &l->down, &f->gated, 0, n, rows, d->mlp, f->out + rows.first, embd);
     if (d->comp)
-        product(f, &l->comp_u, &f->comp, 0, n, rows, d->comp, f->correction, embd);
+        product(f, &l->comp_u, &f->comp, 0, n, rows, d->comp, f->correction + rows.first, embd);
 }
 
 static void mlp(struct rt_forward *f, uint32_t i, struct place at)
@@ -283,6 +311,13 @@ static void mlp(struct rt_forward *f, uint32_t i, struct place at)
     uint32_t channels = f->step.tier->dims[i].mlp + f->step.tier->dims[i].comp;
     stage(f, gate, i, channels / PACK_GROUP, at);
     stage(f, project_down, i, f->pack->model.n_embd_pad / PACK_TILE, at);
+}
+
+/* sum = sum + x, a group; NULL adds nothing. The count is constant for the compiler's vectors. */
+static void add_group(float *restrict sum, const float *restrict x)
+{
+    for (uint32_t i = 0; x && i < PACK_GROUP; i++)
+        sum[i] += x[i];
 }
 
 /* x = x + ((out + bias) + correction); what is NULL is left out of the sum. */
@@ -293,13 +328,12 @@ static void add_residual(const struct rt_forward *f, struct rt_stream *s, uint32
     float *x = s->x + (size_t)col * width;
     const float *out = f->out + (size_t)col * width;
     const float *c = correction ? correction + (size_t)col * width : NULL;
-    for (uint32_t i = 0; i < width; i++) {
-        float sum = out[i];
-        if (bias)
-            sum += bias[i];
-        if (c)
-            sum += c[i];
-        x[i] += sum;
+    for (uint32_t i = 0; i < width; i += PACK_GROUP) {
+        float sum[PACK_GROUP];
+        memcpy(sum, out + i, sizeof sum);
+        add_group(sum, bias ? bias + i : NULL);
+        add_group(sum, c ? c + i : NULL);
+        add_group(x + i, sum);
     }
 }
 
@@ -335,7 +369,7 @@ static void project_head(struct rt_forward *f, uint32_t from, uint32_t first, ui
     struct rows r = in_rows((struct rows){first, end - first}, HEAD_ROWS);
     r.n = r.n < rows ? r.n : rows;
     product(f, &f->pack->head, &at.stream->normed, from, left < RT_HEAD_COLS ? left : RT_HEAD_COLS,
-            r, m->n_embd_pad, f->logits, m->n_vocab_pad);
+            r, m->n_embd_pad, f->logits + r.first, m->n_vocab_pad);
 }
 
 /* Units: columns whose logits the caller wants, from `from` on. */

@@ -80,7 +80,7 @@ struct rt_forward {
     struct rt_stream *own;   /* [workers], C = RT_FEW_COLS: of a step of few */
     float *q;                /* [C][H P] by block of 32 dims across heads */
     float *k, *v;            /* [C][G P] by head */
-    float *up;               /* [C][F] */
+    float *gate;             /* [workers][2][C][32] a group of GATE b, and of UP b */
     float *out;              /* [C][E] of O and of DOWN */
     float *correction;       /* [C][E] of COMP_U */
     struct rt_signal mixed;  /* [C][H P] in O's column order */
@@ -111,7 +111,7 @@ static inline void rt_add_bias(float *x, const float *bias, uint32_t n)
         x[i] += bias[i];
 }
 
-/* Quantizes groups [first, first + n) of one column as the step's variant asks; f32 reads floats as
+/* Quantizes groups [first, first + n) of one column as the step's variant asks, f32 reads floats as
  * they are. */
 void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_t col,
                         uint32_t first, uint32_t n);

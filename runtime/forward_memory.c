@@ -95,7 +95,7 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     f->q = cut(a, c, q_width, sizeof(float));
     f->k = cut(a, c, kv_width, sizeof(float));
     f->v = cut(a, c, kv_width, sizeof(float));
-    f->up = cut(a, c, mlp, sizeof(float));
+    f->gate = cut(a, workers * 2, c * PACK_GROUP, sizeof(float));
     f->out = cut(a, c, m->n_embd_pad, sizeof(float));
     f->correction = cut(a, c, m->n_embd_pad, sizeof(float));
     cut_signal(a, &f->mixed, f->chunk, q_width);

@@ -66,8 +66,10 @@ typedef void tiles_fn(const struct product *p, uint32_t tile, uint32_t n_tiles, 
 static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tiles, uint32_t col,
                          uint32_t n_cols, float *y, uint32_t y_stride)
 {
-    _Alignas(LINE) float acc[RT_TILES * RT_COLS * TILE];
-    memset(acc, 0, (size_t)n_tiles * n_cols * TILE * sizeof *acc);
+    _Alignas(LINE) float own[RT_TILES * RT_COLS * TILE];
+    size_t rows = (size_t)n_tiles * TILE;
+    float *acc = y_stride == rows ? y : own;
+    memset(acc, 0, n_cols * rows * sizeof *acc);
     uint32_t width, first_group = p->m->outlier ? 1 : 0;
     for (uint32_t first = 0; first < p->n_groups; first += width) {
         size_t block = tile_in_panel(p->m, tile, first, &width);
@@ -81,9 +83,9 @@ static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tile
         };
         p->dot(&w, p->x->acts, col, n_cols, first_group + first, acc);
     }
-    size_t rows = (size_t)n_tiles * TILE;
-    for (size_t c = 0; c < n_cols; c++)
-        memcpy(y + c * y_stride, acc + c * rows, rows * sizeof *acc);
+    for (size_t c = 0; c < n_cols && acc == own; c++)
+        for (size_t i = 0; i < rows; i += TILE)
+            memcpy(y + c * y_stride + i, acc + c * rows + i, TILE * sizeof *acc);
     for (size_t i = 0; p->m->outlier && i < n_tiles; i++)
         p->k->outlier(p->m->outlier + (tile + i) * PACK_OUTLIER, p->x->outlier, col, n_cols,
                       y + i * TILE, y_stride);
@@ -139,12 +141,12 @@ void rt_matmul(const struct rt_kernels *k, const struct rt_matrix *m, const stru
 {
     struct product p = product_init(k, m, x, cols);
     tiles_fn *multiply = is_f32(m) ? f32_tiles : nested_tiles;
-    uint32_t end = (first_row + rows) / TILE;
-    for (uint32_t tile = first_row / TILE; tile < end; tile += RT_TILES)
+    uint32_t first = first_row / TILE, end = first + rows / TILE;
+    for (uint32_t tile = first; tile < end; tile += RT_TILES)
         for (uint32_t col = 0; col < x->n_cols; col += RT_COLS)
             multiply(&p, tile, smaller(end - tile, RT_TILES), col,
                      smaller(x->n_cols - col, RT_COLS),
-                     y + (size_t)col * y_stride + (size_t)tile * TILE, y_stride);
+                     y + (size_t)col * y_stride + (size_t)(tile - first) * TILE, y_stride);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------- */

@@ -27,7 +27,7 @@ struct rt_input {
 };
 
 /* y[c][r] = (W x_c)[r] for rows first_row .. first_row + rows - 1 (both multiples of 16) and the
- * first `cols` columns (multiple of 32) of m; y is [n_cols][y_stride] from row 0 on. Same bits
+ * first `cols` columns (multiple of 32) of m; y is [n_cols][y_stride], of these rows. Same bits
  * however rows and columns of activations are shared out. Reads m->l, where there is one, if
  * weight_bits is 8 or m->l_resident. */
 void rt_matmul(const struct rt_kernels *k, const struct rt_matrix *m, const struct rt_input *x,

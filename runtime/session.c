@@ -6,7 +6,7 @@
 
 #include "runtime/forward.h"
 
-enum { DEFAULT_CHUNK = 64, MAX_CHUNK = 512 };
+enum { DEFAULT_CHUNK = RT_COLS, MAX_CHUNK = 512 };
 
 _Static_assert((int)RT_MAX_GUESSES < RT_FEW_COLS && (int)RT_MAX_GUESSES < RT_HEAD_COLS,
                "a token and its guesses are few columns, and forward.logits has all of theirs");

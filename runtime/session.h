@@ -10,7 +10,7 @@ struct rt_session;
 
 struct rt_session_config {
     uint32_t n_ctx; /* positions of the cache; 0 = the model's, at most the model's */
-    uint32_t chunk; /* tokens per prefill chunk, 1..512; 0 = 64 */
+    uint32_t chunk; /* tokens per prefill chunk, 1..512; 0 = 96 */
     const struct rt_kernels *kernels; /* NULL = best */
 };
 

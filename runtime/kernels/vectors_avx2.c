@@ -32,6 +32,7 @@ static float quantize_group(const float *x, int limit, __m256i *q, int32_t *sum)
 {
     __m256 v[GROUP_VECTORS], largest = _mm256_setzero_ps();
     __m256i total = _mm256_setzero_si256();
+#pragma GCC unroll 4
     for (unsigned i = 0; i < GROUP_VECTORS; i++) {
         __m256 raw = _mm256_loadu_ps(x + (size_t)i * LANES);
         v[i] = _mm256_and_ps(raw, _mm256_cmp_ps(raw, raw, _CMP_ORD_Q)); /* a NaN counts as 0 */
@@ -41,6 +42,7 @@ static float quantize_group(const float *x, int limit, __m256i *q, int32_t *sum)
     bool zero = amax < RT_AMAX_MIN || isinf(amax);
     __m256 inverse = _mm256_set1_ps(zero ? 0 : (float)limit / amax);
     __m256i most = _mm256_set1_epi32(limit), least = _mm256_set1_epi32(-limit);
+#pragma GCC unroll 4
     for (unsigned i = 0; i < GROUP_VECTORS; i++) {
         q[i] = zero ? _mm256_setzero_si256() : _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
         q[i] = _mm256_max_epi32(least, _mm256_min_epi32(most, q[i]));
@@ -167,6 +169,7 @@ static __m256 exponential(__m256 x)
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1F), inside);
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20F), r);
     __m256 value = _mm256_set1_ps(factorial[0]);
+#pragma GCC unroll 8
     for (unsigned i = 1; i < sizeof factorial / sizeof factorial[0]; i++)
         value = _mm256_fmadd_ps(value, r, _mm256_set1_ps(factorial[i]));
     __m256i bits = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));

@@ -5,7 +5,70 @@
 #include <immintrin.h>
 #include <math.h>
 
-enum { LANES = 16 };
+enum { GROUP = PACK_GROUP, LANES = 16 };
+
+/* ---- quantization: the same bits as scalar.c ------------------------------------------------ */
+
+/* A NaN counts as 0. */
+static __m512 load_numbers(const float *x)
+{
+    __m512 raw = _mm512_loadu_ps(x);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(raw, raw, _CMP_ORD_Q), raw);
+}
+
+/* Round to nearest even, then into -limit .. limit. */
+static __m512i to_integers(__m512 v, __m512 inverse, int limit)
+{
+    __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v, inverse));
+    q = _mm512_min_epi32(_mm512_set1_epi32(limit), q);
+    return _mm512_max_epi32(_mm512_set1_epi32(-limit), q);
+}
+
+/* One group as integers in q[2]; what belongs to it goes to *to. */
+static void quantize_group(const float *x, int limit, struct rt_group *to, __m512i *q)
+{
+    __m512 low = load_numbers(x), high = load_numbers(x + LANES);
+    float amax = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+    if (amax < RT_AMAX_MIN || isinf(amax)) {
+        q[0] = q[1] = _mm512_setzero_si512();
+        *to = (struct rt_group){0};
+        return;
+    }
+    __m512 inverse = _mm512_set1_ps((float)limit / amax);
+    q[0] = to_integers(low, inverse, limit);
+    q[1] = to_integers(high, inverse, limit);
+    float scale = amax / (float)limit;
+    int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(q[0], q[1]));
+    *to = (struct rt_group){scale, scale * (float)sum, sum, -8 * sum};
+}
+
+void rt_quantize_a16_avx512vnni(const float *x, uint32_t n_groups, const struct rt_acts *out,
+                                size_t group)
+{
+    int16_t *to = (int16_t *)out->q + group * GROUP;
+    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, to += GROUP) {
+        __m512i q[2];
+        quantize_group(x, RT_Q16, &out->group[group + g], q);
+        for (unsigned i = 0; i < 2; i++) {
+            enum { ORDER = _MM_SHUFFLE(3, 1, 2, 0) };
+            __m256i v = _mm512_cvtsepi32_epi16(q[i]);
+            v = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(v, ORDER), ORDER);
+            _mm256_storeu_si256((__m256i *)(to + (size_t)i * LANES), v);
+        }
+    }
+}
+
+void rt_quantize_a8_avx512vnni(const float *x, uint32_t n_groups, const struct rt_acts *out,
+                               size_t group)
+{
+    int8_t *to = (int8_t *)out->q + group * GROUP;
+    for (uint32_t g = 0; g < n_groups; g++, x += GROUP, to += GROUP) {
+        __m512i q[2];
+        quantize_group(x, RT_Q8, &out->group[group + g], q);
+        for (unsigned i = 0; i < 2; i++)
+            _mm_storeu_si128((__m128i *)(to + (size_t)i * LANES), _mm512_cvtsepi32_epi8(q[i]));
+    }
+}
 
 /* ---- norms and activations ------------------------------------------------------------------ */
 
@@ -48,6 +111,7 @@ static __m512 exponential(__m512 x)
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1F), inside);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20F), r);
     __m512 value = _mm512_set1_ps(factorial[0]);
+#pragma GCC unroll 8
     for (unsigned i = 1; i < sizeof factorial / sizeof factorial[0]; i++)
         value = _mm512_fmadd_ps(value, r, _mm512_set1_ps(factorial[i]));
     return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, least, _CMP_NLT_UQ), value, n);

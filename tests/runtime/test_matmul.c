@@ -260,7 +260,8 @@ static float *multiply(const struct rt_matrix *m, const struct rt_input *x, uint
         y[i] = -12345;
     for (unsigned part = n; part-- > 0;) {
         uint32_t tiles = rows / 16, first = tiles * part / n * 16;
-        rt_matmul(kernels, m, x, first, tiles * (part + 1) / n * 16 - first, cols, y, STRIDE);
+        rt_matmul(kernels, m, x, first, tiles * (part + 1) / n * 16 - first, cols, y + first,
+                  STRIDE);
     }
     return y;
 }
@@ -298,6 +299,18 @@ static void check_values(const struct plain *p, const struct input *in, uint32_t
         }
 }
 
+/* Two tiles of rows whose columns follow each other, as the MLP's groups lie. */
+static void check_without_gaps(const struct rt_matrix *m, const struct rt_input *x, uint32_t rows,
+                               uint32_t cols, const float *expected)
+{
+    float y[N_COLS * 32];
+    for (uint32_t first = 0; first + 32 <= rows; first += 16) {
+        rt_matmul(kernels, m, x, first, 32, cols, y, 32);
+        for (uint32_t c = 0; c < x->n_cols; c++)
+            assert_memory_equal(y + c * 32, expected + c * STRIDE + first, 32 * sizeof *y);
+    }
+}
+
 /* One shape: values, then the same bits for other workers, panels and column counts, and prefixes
  * equal to matrices that are physically that small. */
 static void check_shape(uint32_t rows, uint32_t cols, bool outlier, bool resident, struct variant v)
@@ -310,6 +323,7 @@ static void check_shape(uint32_t rows, uint32_t cols, bool outlier, bool residen
     input_init(&in, &seed, v, cols, N_COLS);
     float *y = multiply(&whole.m, &in.x, rows, cols, 1);
     check_values(&p, &in, rows, cols, resident, y);
+    check_without_gaps(&whole.m, &in.x, rows, cols, y);
     for (unsigned n = 2; n < 9; n++)
         assert_same_y(multiply(&whole.m, &in.x, rows, cols, n), y, N_COLS);
     for (uint32_t panel = 1; panel < 6; panel++) {

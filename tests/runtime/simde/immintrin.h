@@ -69,6 +69,27 @@ FUSED(_mm512_fmadd_ps, __m512, emulated_f32x16, 16, +)
 FUSED(_mm512_fnmadd_ps, __m512, emulated_f32x16, 16, -)
 #undef FUSED
 
+/* To nearest even; what no integer holds becomes the least one. */
+#undef _mm512_cvtps_epi32
+static inline __m512i _mm512_cvtps_epi32(__m512 v)
+{
+    emulated_f32x16 x = (emulated_f32x16)v;
+    emulated_s32x16 z;
+    for (unsigned i = 0; i < 16; i++)
+        z[i] = x[i] >= -0x1p31F && x[i] < 0x1p31F ? (int32_t)rintf(x[i]) : INT32_MIN;
+    return (__m512i)z;
+}
+
+#undef _mm512_reduce_add_epi32
+static inline int32_t _mm512_reduce_add_epi32(__m512i v)
+{
+    emulated_s32x16 lanes = (emulated_s32x16)v;
+    int32_t sum = 0;
+    for (unsigned i = 0; i < 16; i++)
+        sum += lanes[i];
+    return sum;
+}
+
 #undef _mm512_mask_loadu_ps
 static inline __m512 _mm512_mask_loadu_ps(__m512 other, __mmask16 mask, const void *p)
 {
