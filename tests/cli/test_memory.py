@@ -106,6 +106,24 @@ def test_it_holds_where_the_l_planes_do_not_fit():
     assert any("does not fit into" in s["reason"] for s in swaps), swaps
 
 
+def test_a_policy_read_again_must_fit_too():
+    path = stage.folder / "again.yaml"
+    path.write_text(stage.POLICY)
+    process = subprocess.Popen([str(word) for word in (
+        stage.edgert, "run", "-m", pack(), "-t", 2, "--raw", "--json", "-n", 0, "-p", "swing", "--policy-file", path, "--sensors",
+        f"replay:{stage.trace((40, 60))}@20", "--memory", f"{needed()[0]}MB", "a")], stdout=subprocess.PIPE, text=True)
+    said = [stage.json.loads(process.stdout.readline()) for _ in range(40)]
+    path.write_text("edgert: 1\nladders: {eight: [w8a8, w8a8-r80, pause]}\npolicies: {swing: {ladder: eight}}\n")
+    for line in process.stdout:
+        said.append(stage.json.loads(line))
+        if said[-1]["type"] == "notice" and "stays" in said[-1]["text"]:
+            break
+    process.kill()
+    process.wait()
+    assert "the policy that holds stays" in said[-1].get("text", "") and "reads the L planes" in said[-1]["text"], said[-1]
+    assert points(said) == {"w4a16"}, points(said)
+
+
 def test_a_fixed_point_holds_and_a_conversation_is_no_longer_than_fits():
     memory = needed()[0] + 3
     said, most, _ = answer("--point", "w4a16", "--memory", f"{memory}MB", tokens=450)
