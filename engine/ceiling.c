@@ -34,7 +34,7 @@ static int too_small(const struct ceiling *c, uint32_t n_ctx, uint64_t talk, str
                     "%.0f MB of memory are not enough: the program takes %.0f MB, %s %.0f MB, a "
                     "conversation of %u tokens %.0f MB: give at least %.0f MB",
                     (double)c->bytes / MB, whole_mb(c->program + c->talks),
-                    c->with_l ? "the weights at 4 bits" : "the weights", whole_mb(c->weights),
+                    c->without_l ? "the weights at 4 bits" : "the weights", whole_mb(c->weights),
                     n_ctx, whole_mb(talk),
                     whole_mb(c->program) + whole_mb(c->weights) + whole_mb(c->talks + talk));
 }
