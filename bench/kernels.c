@@ -99,24 +99,26 @@ static void softmax_part(const struct rt_kernels *k, float *x)
 }
 
 /* QUERIES queries and N_VALUES positions, a block at a time. */
-static struct rt_cached block_of_cache(const struct arena *a, uint32_t position, size_t element)
+static struct rt_cached block_of_cache(const struct arena *a, uint32_t position,
+                                       enum rt_cache_type type)
 {
-    return (struct rt_cached){a->weights + position * element * HEAD_DIM, HEAD_DIM, HEAD_DIM,
+    size_t of_position = HEAD_DIM / PACK_GROUP * rt_cache_group(type);
+    return (struct rt_cached){a->weights + position * of_position, HEAD_DIM, HEAD_DIM,
                               RT_CACHE_BLOCK};
 }
 
-static void pass_score(rt_score_fn *score, size_t element, struct arena *a)
+static void pass_score(rt_score_fn *score, enum rt_cache_type type, struct arena *a)
 {
     for (uint32_t i = 0; i < N_VALUES; i += RT_CACHE_BLOCK) {
-        const struct rt_cached keys = block_of_cache(a, i, element);
+        const struct rt_cached keys = block_of_cache(a, i, type);
         score(&keys, a->x, QUERIES, a->out);
     }
 }
 
-static void pass_mix(rt_mix_fn *mix, size_t element, struct arena *a)
+static void pass_mix(rt_mix_fn *mix, enum rt_cache_type type, struct arena *a)
 {
     for (uint32_t i = 0; i < N_VALUES; i += RT_CACHE_BLOCK) {
-        const struct rt_cached values = block_of_cache(a, i, element);
+        const struct rt_cached values = block_of_cache(a, i, type);
         mix(&values, a->x, QUERIES, a->out, HEAD_DIM);
     }
 }
@@ -145,11 +147,14 @@ PASS(rmsnorm, k->rmsnorm(a->x, a->x, N_VALUES, N_VALUES, 1e-5F, a->out))
 PASS(swiglu, k->swiglu(a->out, a->x, N_VALUES))
 PASS(softmax, k->softmax(a->out, N_VALUES))
 PASS(softmax_part, softmax_part(k, a->out))
-PASS(score_f16, pass_score(k->score_f16, sizeof(uint16_t), a))
-PASS(score_f32, pass_score(k->score_f32, sizeof(float), a))
-PASS(mix_f16, pass_mix(k->mix_f16, sizeof(uint16_t), a))
-PASS(mix_f32, pass_mix(k->mix_f32, sizeof(float), a))
+PASS(score_f16, pass_score(k->score_f16, RT_CACHE_F16, a))
+PASS(score_q8, pass_score(k->score_q8, RT_CACHE_Q8, a))
+PASS(score_f32, pass_score(k->score_f32, RT_CACHE_F32, a))
+PASS(mix_f16, pass_mix(k->mix_f16, RT_CACHE_F16, a))
+PASS(mix_q8, pass_mix(k->mix_q8, RT_CACHE_Q8, a))
+PASS(mix_f32, pass_mix(k->mix_f32, RT_CACHE_F32, a))
 PASS(to_f16, k->to_f16(a->x, N_VALUES, (uint16_t *)(void *)a->out))
+PASS(to_q8, k->to_q8(a->x, N_VALUES, (uint8_t *)a->out))
 PASS(rotate, k->rotate(a->x, a->out, N_VALUES, a->pairs))
 
 /* ---- reports ------------------------------------------------------------------------------- */

@@ -32,9 +32,10 @@ static json_t *measure_all(struct benching *b, struct ert_error *err)
         return NULL;
     }
     powers_machine_name(machine, sizeof machine);
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:f}", "machine", machine, "isa",
-                     rt_kernels_best()->isa, "model", b->bench.pack->model.name, "results", results,
-                     "memory", memory, "switch", pairs, "switch_all", total, "bandwidth_gb_s",
+    return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:f}", "machine", machine, "isa",
+                     rt_kernels_best()->isa, "model", b->bench.pack->model.name, "cache_bits",
+                     (int)b->config.cache_bits, "results", results, "memory", memory, "switch",
+                     pairs, "switch_all", total, "bandwidth_gb_s",
                      bench_bandwidth_gb_s(b->bench.team));
 }
 
@@ -178,7 +179,8 @@ static int bench_and_print(struct benching *b)
 int command_bench(int argc, char **argv)
 {
     struct benching b = {
-        .config = {.n_prompt = 512, .n_decode = 128, .repeats = 3, .n_swaps = 10000}};
+        .config = {
+            .n_prompt = 512, .n_decode = 128, .cache_bits = 16, .repeats = 3, .n_swaps = 10000}};
     struct option_list names = {0};
     uint32_t threads = 0;
     const struct option_row rows[] = {
@@ -191,6 +193,8 @@ int command_bench(int argc, char **argv)
          0, 1e6},
         {"depth", 'd', "N", "tokens in the cache before those (0)", OPTION_COUNT, &b.config.depth,
          0, 1e6},
+        {"cache-bits", 0, "N", "of a cached key or value: 16 or 8 (16)", OPTION_COUNT,
+         &b.config.cache_bits, 8, 16},
         {"repeats", 'r', "N", "times each is measured (3)", OPTION_COUNT, &b.config.repeats, 1,
          1000},
         {"switch", 0, NULL, "random swaps between the points too", OPTION_FLAG, &b.swaps, 0, 0},

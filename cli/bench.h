@@ -8,6 +8,7 @@
 struct bench_config {
     uint32_t n_prompt, n_decode; /* tokens; 0 = not measured */
     uint32_t depth;              /* tokens in the cache before them */
+    uint32_t cache_bits;         /* of its keys and values */
     uint32_t repeats, n_swaps;
 };
 

@@ -145,7 +145,7 @@ int bench_points(const struct workbench *bench, const struct point_list *points,
 {
     uint32_t most = config->n_prompt > config->n_decode ? config->n_prompt : config->n_decode;
     uint32_t n_ids = config->depth + most;
-    struct rt_session_config sizes = {.n_ctx = n_ids};
+    struct rt_session_config sizes = {.n_ctx = n_ids, .cache_bits = config->cache_bits};
     struct rt_session *session = NULL;
     struct bench_meter meter;
     int32_t *ids = calloc(n_ids, sizeof *ids);

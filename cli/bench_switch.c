@@ -248,9 +248,10 @@ static void report(struct switching *s, json_t *pairs, json_t *total)
     report_late(s, total);
 }
 
-static int prepare(struct switching *s, const struct workbench *bench, struct ert_error *err)
+static int prepare(struct switching *s, const struct workbench *bench, uint32_t cache_bits,
+                   struct ert_error *err)
 {
-    struct rt_session_config sizes = {.n_ctx = DEPTH + SPAN};
+    struct rt_session_config sizes = {.n_ctx = DEPTH + SPAN, .cache_bits = cache_bits};
     s->swaps = calloc(s->n, sizeof *s->swaps);
     s->sorted = calloc(s->n, sizeof *s->sorted);
     s->median_us = calloc(s->points->n, sizeof *s->median_us);
@@ -275,7 +276,7 @@ int bench_switches(const struct workbench *bench, const struct point_list *point
     struct rusage before, after;
     if (points->n < 2)
         return ert_fail(err, ERT_E_USAGE, "a swap needs two points, the list has %zu", points->n);
-    int rc = prepare(&s, bench, err);
+    int rc = prepare(&s, bench, config->cache_bits, err);
     if (!rc)
         rc = warm_up(&s, err);
     getrusage(RUSAGE_SELF, &before);

@@ -95,6 +95,8 @@ int command_eval(int argc, char **argv)
         {"windows", 0, "N", "at most so many windows (all)", OPTION_COUNT, &r.e.config.max_windows,
          1, 1e9},
         {"window", 0, "N", "tokens of a window (512)", OPTION_COUNT, &r.e.config.window, 4, 1e6},
+        {"cache-bits", 0, "N", "of a cached key or value: 16 or 8 (16)", OPTION_COUNT,
+         &r.e.config.cache_bits, 8, 16},
         {"threads", 't', "N", "threads (all CPUs)", OPTION_COUNT, &r.threads, 1, 256},
         {"json", 0, NULL, "as JSON (docs/json.md)", OPTION_FLAG, &r.e.json, 0, 0},
         OPTION_HELP,

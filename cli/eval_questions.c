@@ -78,7 +78,8 @@ static int ask(const struct evaluation *e, const char *path, uint32_t max_questi
                struct ert_error *err)
 {
     struct progress_bar bar;
-    struct var_exam exam = {.path = path, .max_questions = max_questions};
+    struct var_exam exam = {
+        .path = path, .max_questions = max_questions, .cache_bits = e->config.cache_bits};
     exam.progress = progress_open(&bar);
     int rc = var_eval_questions(e->bench.pack, e->bench.team, &exam, list->schedules, list->n,
                                 results, err);

@@ -12,6 +12,7 @@ int speaker_open(struct speaker *s)
 {
     struct ert_failure why;
     s->engine_options.n_ctx = s->options.n_ctx;
+    s->engine_options.cache_bits = s->options.cache_bits;
     if (ert_model_open(&s->model, s->model_path, &why) == 0 &&
         ert_engine_open(&s->engine, s->model, &s->engine_options, &why) == 0 &&
         ert_conversation_open(&s->talk, s->engine, &s->options, &why) == 0) {

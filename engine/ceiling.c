@@ -39,10 +39,10 @@ static int too_small(const struct ceiling *c, uint32_t n_ctx, uint64_t talk, str
                     whole_mb(c->program) + whole_mb(c->weights) + whole_mb(c->talks + talk));
 }
 
-int ceiling_set(struct ceiling *c, uint64_t bytes, uint32_t n_ctx, const struct rt_pack *pack,
-                struct rt_team *team, struct ert_error *err)
+int ceiling_set(struct ceiling *c, uint64_t bytes, const struct rt_session_config *talk,
+                const struct rt_pack *pack, struct rt_team *team, struct ert_error *err)
 {
-    const struct rt_session_config plain = {0};
+    uint32_t n_ctx = talk->n_ctx;
     *c = (struct ceiling){.bytes = bytes};
     if (!bytes)
         return 0;
@@ -54,7 +54,7 @@ int ceiling_set(struct ceiling *c, uint64_t bytes, uint32_t n_ctx, const struct 
                      : pack->model.n_ctx < CEILING_LEAST_CONTEXT ? pack->model.n_ctx
                                                                  : CEILING_LEAST_CONTEXT;
     if (!rc)
-        rc = need(&c->talk_least, plain, c->least_n_ctx, pack, team, err);
+        rc = need(&c->talk_least, *talk, c->least_n_ctx, pack, team, err);
     if (rc)
         return rc;
     uint64_t all = rt_pack_mapped_bytes(pack, true), some = rt_pack_mapped_bytes(pack, false);

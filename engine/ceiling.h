@@ -21,11 +21,11 @@ struct ceiling {
     bool without_l;       /* points that read the L planes do not fit */
 };
 
-/* Measures and plans for a conversation of n_ctx positions (0 = CEILING_LEAST_CONTEXT, or the
+/* Measures and plans for a conversation of talk->n_ctx positions (0 = CEILING_LEAST_CONTEXT, or the
  * model's if it has fewer). The pack's pages are unmapped once for it. ERT_E_RANGE tells what each
  * part takes and what would fit. */
-int ceiling_set(struct ceiling *c, uint64_t bytes, uint32_t n_ctx, const struct rt_pack *pack,
-                struct rt_team *team, struct ert_error *err);
+int ceiling_set(struct ceiling *c, uint64_t bytes, const struct rt_session_config *talk,
+                const struct rt_pack *pack, struct rt_team *team, struct ert_error *err);
 
 /* Has a rung that does not fit run as the next one below that does; above, if none below computes.
  * ERT_E_RANGE where there is none. Nothing to do without a ceiling. */

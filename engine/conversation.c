@@ -76,7 +76,7 @@ int ert_conversation_open(struct ert_conversation **out, struct ert_engine *engi
         ert_fail(&err, ERT_E_NOMEM, "out of memory for the system message");
         goto fail;
     }
-    struct rt_session_config config = {.n_ctx = options->n_ctx};
+    struct rt_session_config config = {.n_ctx = options->n_ctx, .cache_bits = options->cache_bits};
     if (fit_context(talk, &config, &err) || create_sampler(talk, options, &err) ||
         rt_session_create(&talk->session, engine->model->pack, engine->team, &config, &err) ||
         guesses_init(&talk->guesses, options->speculation, rt_session_capacity(talk->session),

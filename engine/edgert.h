@@ -87,7 +87,8 @@ struct ert_engine_options {
      * ladder's next one below runs. What the process has already is measured, so the program should
      * have what it needs before. */
     uint64_t memory;
-    uint32_t n_ctx; /* positions of the conversation that must fit below memory, 0 = 512 */
+    uint32_t n_ctx;      /* positions of the conversation that must fit below memory, 0 = 512 */
+    uint32_t cache_bits; /* of that conversation's keys and values */
 };
 
 /* Starts the thread team and, with a policy, the governor's thread: its first decision has been
@@ -186,9 +187,10 @@ struct ert_conversation_options {
     float min_p;          /* 0 = off */
     float repeat_penalty; /* 1 = off */
     uint64_t seed;
-    uint32_t n_ctx;     /* positions of the KV cache, 0 = the model's, but at most 4096 */
-    const char *system; /* system message, NULL = the chat format's own */
-    bool raw;           /* prompts are continued as they are, without a chat format */
+    uint32_t n_ctx;      /* positions of the KV cache, 0 = the model's, but at most 4096 */
+    uint32_t cache_bits; /* of a cached key or value: 16, or 8 for half the memory; 0 = 16 */
+    const char *system;  /* system message, NULL = the chat format's own */
+    bool raw;            /* prompts are continued as they are, without a chat format */
     /* When tokens are guessed from what was said before and computed ahead: "auto" = where it pays,
      * "on" = wherever there is a guess, "off" = never; NULL = as the ladder's rungs say, which is
      * "auto" unless they say otherwise. It changes how fast, not what is said. */

@@ -302,8 +302,10 @@ int ert_engine_open(struct ert_engine **out, struct ert_model *model,
                             MAX_THREADS)
                  : rt_team_create(
                        &e->team, options->threads ? options->threads : usable_cpus(&e->cpus), &err);
+    const struct rt_session_config talk = {.n_ctx = options->n_ctx,
+                                           .cache_bits = options->cache_bits};
     if (!rc)
-        rc = ceiling_set(&e->ceiling, options->memory, options->n_ctx, model->pack, e->team, &err);
+        rc = ceiling_set(&e->ceiling, options->memory, &talk, model->pack, e->team, &err);
     if (!rc)
         rc = keep_options(e, options, &err);
     if (!rc && options->point)

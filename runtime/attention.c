@@ -25,16 +25,18 @@ static uint8_t *cached(const struct rt_forward *f, uint8_t *cache, uint32_t sequ
                        uint32_t layer, uint32_t group, uint32_t position)
 {
     size_t row = first_row(f, sequence, layer, group) + position;
-    return cache + row * f->pack->model.head_pad * f->cache.element;
+    return cache + row * (f->pack->model.head_pad / PACK_GROUP) * rt_cache_group(f->cache.type);
 }
 
-/* 32 values as the cache keeps them. */
+/* 32 values as the cache keeps them: {scale; value[32]}. */
 static void convert(const struct rt_forward *f, const float *values, void *to)
 {
-    if (f->cache.element == sizeof(float))
+    if (f->cache.type == RT_CACHE_F32)
         memcpy(to, values, PACK_GROUP * sizeof *values);
-    else
+    else if (f->cache.type == RT_CACHE_F16)
         f->kernels->to_f16(values, PACK_GROUP, to);
+    else
+        f->kernels->to_q8(values, PACK_GROUP, to);
 }
 
 void rt_cache_values(const struct rt_forward *f, uint32_t layer, uint32_t col, const float *values,
@@ -43,7 +45,7 @@ void rt_cache_values(const struct rt_forward *f, uint32_t layer, uint32_t col, c
     uint32_t width = f->pack->model.head_pad, position = rt_position_of(&f->step, col);
     for (uint32_t i = first; i < first + n; i += PACK_GROUP) {
         uint8_t *row = cached(f, f->cache.values, sequence_of(f, col), layer, i / width, position);
-        convert(f, values + i, row + i % width * f->cache.element);
+        convert(f, values + i, row + i % width / PACK_GROUP * rt_cache_group(f->cache.type));
     }
 }
 
@@ -53,15 +55,18 @@ void rt_cache_keys(const struct rt_forward *f, uint32_t layer, uint32_t col, con
 {
     uint32_t width = f->pack->model.head_pad, position = rt_position_of(&f->step, col);
     uint32_t lane = position % RT_CACHE_TILE;
-    size_t element = f->cache.element;
+    enum rt_cache_type type = f->cache.type;
+    size_t scale = rt_cache_scale(type), element = rt_cache_element(type);
     for (uint32_t i = first; i < first + n; i += PACK_GROUP) {
-        uint8_t converted[PACK_GROUP * sizeof(float)];
+        _Alignas(float) uint8_t converted[PACK_GROUP * sizeof(float)];
         uint8_t *tile =
             cached(f, f->cache.keys, sequence_of(f, col), layer, i / width, position - lane);
-        uint8_t *to = tile + ((size_t)(i % width) * RT_CACHE_TILE + lane) * element;
+        uint8_t *group = tile + i % width / PACK_GROUP * RT_CACHE_TILE * rt_cache_group(type);
+        uint8_t *to = group + RT_CACHE_TILE * scale + lane * element;
         convert(f, keys + i, converted);
+        memcpy(group + lane * scale, converted, scale);
         for (size_t d = 0; d < PACK_GROUP; d++)
-            memcpy(to + d * RT_CACHE_TILE * element, converted + d * element, element);
+            memcpy(to + d * RT_CACHE_TILE * element, converted + scale + d * element, element);
     }
 }
 
@@ -167,6 +172,22 @@ static void take_queries(const struct rt_forward *f, const struct work *w, const
             take_query(f, w->layer, w->bundle.group * heads + h, w->bundle.col + c, turn, query);
 }
 
+/* The kernels that read a cache of this type. */
+struct readers {
+    rt_score_fn *score;
+    rt_mix_fn *mix;
+};
+
+static struct readers readers_of(const struct rt_kernels *k, enum rt_cache_type type)
+{
+    const struct readers readers[] = {
+        [RT_CACHE_F32] = {k->score_f32, k->mix_f32},
+        [RT_CACHE_F16] = {k->score_f16, k->mix_f16},
+        [RT_CACHE_Q8] = {k->score_q8, k->mix_q8},
+    };
+    return readers[type];
+}
+
 /* The first n positions of a block and the queries of columns [first, first + n_cols) of the
  * bundle. */
 static void meet_block(struct rt_forward *f, const struct work *w, uint32_t block, uint32_t n,
@@ -174,7 +195,7 @@ static void meet_block(struct rt_forward *f, const struct work *w, uint32_t bloc
 {
     const struct rt_model *m = &f->pack->model;
     const struct rt_dims *d = &f->step.tier->dims[w->layer];
-    bool f16 = f->cache.element == sizeof(uint16_t);
+    const struct readers read = readers_of(f->kernels, f->cache.type);
     uint32_t sequence = sequence_of(f, w->bundle.col), position = block * RT_CACHE_BLOCK;
     uint32_t heads = heads_of_group(f), n_queries = n_cols * heads;
     size_t query = (size_t)first * heads, part = (w->first_part + query) * f->parts.blocks + block;
@@ -184,16 +205,14 @@ static void meet_block(struct rt_forward *f, const struct work *w, uint32_t bloc
     const struct rt_cached values = {
         cached(f, f->cache.values, sequence, w->layer, w->bundle.group, position), m->head_pad,
         d->vo, n};
-    (f16 ? f->kernels->score_f16 : f->kernels->score_f32)(&keys, w->queries + query * m->head_pad,
-                                                          n_queries, w->scores);
+    read.score(&keys, w->queries + query * m->head_pad, n_queries, w->scores);
     for (size_t i = 0; i < n_queries; i++) {
         size_t at = part + i * f->parts.blocks;
         f->parts.sum[at] =
             f->kernels->softmax_part(w->scores + i * RT_CACHE_BLOCK, n, &f->parts.max[at]);
     }
-    (f16 ? f->kernels->mix_f16 : f->kernels->mix_f32)(&values, w->scores, n_queries,
-                                                      f->parts.out + part * m->head_pad,
-                                                      f->parts.blocks * m->head_pad);
+    read.mix(&values, w->scores, n_queries, f->parts.out + part * m->head_pad,
+             f->parts.blocks * m->head_pad);
 }
 
 /* Positions of a block that a column sees. */

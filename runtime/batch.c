@@ -29,7 +29,9 @@ int rt_batch_create(struct rt_batch **b, const struct rt_pack *pack, struct rt_t
                                         .kernels = rt_kernels_best(),
                                         .cache = {.n_sequences = n, .n_ctx = n_ctx},
                                         .chunk = n};
-    int rc = rt_forward_init(&made->forward, err);
+    int rc = rt_cache_choose(&made->forward.cache, config->cache_bits, pack->kind, err);
+    if (!rc)
+        rc = rt_forward_init(&made->forward, err);
     if (rc) {
         free(made);
         return rc;

@@ -14,6 +14,7 @@ enum { RT_MAX_SEQUENCES = 512 };
 struct rt_batch_config {
     uint32_t n_sequences; /* 1 .. RT_MAX_SEQUENCES */
     uint32_t n_ctx;       /* positions of each; at most the model's */
+    uint32_t cache_bits;  /* as of a session */
     struct rt_point point;
 };
 

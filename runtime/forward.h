@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "runtime/kernels/kernels.h"
 #include "runtime/pack.h"
 #include "runtime/point.h"
 #include "runtime/team.h"
@@ -31,14 +32,14 @@ struct rt_stream {
     struct rt_signal normed; /* [C][E] */
 };
 
-/* Keys and values of every token at full rank, f16 or f32. Keys are cached so that a vector has one
- * dimension of several positions: scores are sums over dimensions, none over lanes. */
+/* Keys and values of every token at full rank. Keys are cached so that a vector has one dimension
+ * of several positions: scores are sums over dimensions, none over lanes. */
 struct rt_kv_cache {
-    uint8_t *keys;   /* [sequence][layer][kv head][positions / 16][P][16] */
-    uint8_t *values; /* [sequence][layer][kv head][positions][P] */
+    uint8_t *keys;   /* [sequence][layer][kv head][positions / 16][P / 32] groups of tiles */
+    uint8_t *values; /* [sequence][layer][kv head][positions][P / 32] groups */
     uint32_t n_sequences, n_ctx;
     uint32_t positions; /* n_ctx rounded up to whole tiles */
-    size_t element;     /* bytes: 2 or 4 */
+    enum rt_cache_type type;
 };
 
 /* What queries made of single blocks of positions, until all of theirs are done (attention.h). */
@@ -95,8 +96,12 @@ struct rt_forward {
     size_t bytes;
 };
 
+/* Sets the type: 16 bits (also 0) or 8, f32 for a pack of floats; else ERT_E_RANGE. */
+int rt_cache_choose(struct rt_kv_cache *cache, uint32_t bits, enum rt_pack_kind kind,
+                    struct ert_error *err);
+
 /* Allocates everything a step needs; f->memory is NULL after a failure. The caller has filled in
- * pack, team, kernels, chunk and the cache's sizes, all else is zero. */
+ * pack, team, kernels, chunk and the cache's n_sequences, n_ctx and type, all else is zero. */
 int rt_forward_init(struct rt_forward *f, struct ert_error *err);
 /* What rt_forward_init would allocate, as f->bytes; false if it is more than can be counted. */
 bool rt_forward_count(struct rt_forward *f);

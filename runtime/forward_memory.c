@@ -79,12 +79,12 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     uint32_t few = f->chunk < RT_FEW_COLS ? f->chunk : RT_FEW_COLS;
     uint32_t q_width = m->n_heads * m->head_pad, kv_width = m->n_kv_heads * m->head_pad;
     uint32_t mlp = widest_mlp(f->pack);
-    size_t cached = (size_t)m->n_layers * kv_width; /* below 2^31 by META's limits */
+    size_t cached = (size_t)m->n_layers * (kv_width / PACK_GROUP); /* below 2^26 by META's limits */
     size_t positions = (size_t)f->cache.n_sequences * f->cache.positions; /* below 2^32 as well */
     size_t queries = workers * RT_FEW_COLS * (m->n_heads / m->n_kv_heads);
 
-    f->cache.keys = cut(a, cached, positions, f->cache.element);
-    f->cache.values = cut(a, cached, positions, f->cache.element);
+    f->cache.keys = cut(a, cached, positions, rt_cache_group(f->cache.type));
+    f->cache.values = cut(a, cached, positions, rt_cache_group(f->cache.type));
     f->frequency = cut(a, 1, m->head_dim / 2, sizeof(double));
     cut_stream(a, &f->shared, f->chunk, m);
     f->own = cut(a, workers, 1, sizeof *f->own);
@@ -112,10 +112,18 @@ static uint32_t round_up(uint32_t n, uint32_t to)
     return (n + to - 1) / to * to;
 }
 
+int rt_cache_choose(struct rt_kv_cache *cache, uint32_t bits, enum rt_pack_kind kind,
+                    struct ert_error *err)
+{
+    if (bits != 0 && bits != 8 && bits != 16)
+        return ert_fail(err, ERT_E_RANGE,
+                        "a cache of %u bits: keys and values are kept in 16 bits or in 8", bits);
+    cache->type = kind == RT_PACK_F32 ? RT_CACHE_F32 : bits == 8 ? RT_CACHE_Q8 : RT_CACHE_F16;
+    return 0;
+}
+
 bool rt_forward_count(struct rt_forward *f)
 {
-    const struct rt_pack *pack = f->pack;
-    f->cache.element = pack->kind == RT_PACK_F32 ? sizeof(float) : sizeof(uint16_t);
     f->cache.positions = round_up(f->cache.n_ctx, RT_CACHE_TILE);
     f->parts.blocks = round_up(f->cache.n_ctx, RT_CACHE_BLOCK) / RT_CACHE_BLOCK;
     struct arena arena = {0};

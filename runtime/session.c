@@ -52,7 +52,7 @@ static int lay_out(struct rt_forward *f, const struct rt_pack *pack, struct rt_t
                              .kernels = config->kernels ? config->kernels : rt_kernels_best(),
                              .cache = {.n_sequences = 1, .n_ctx = n_ctx},
                              .chunk = chunk};
-    return 0;
+    return rt_cache_choose(&f->cache, config->cache_bits, pack->kind, err);
 }
 
 int rt_session_need(size_t *bytes, const struct rt_pack *pack, struct rt_team *team,

@@ -17,7 +17,8 @@ static void list_points(struct catalog *c)
 {
     while (c->n < MAX_POINTS &&
            rt_point_to_measure(c->pack, (uint32_t)c->n, &c->points[c->n].point)) {
-        c->measured[c->n] = (struct var_measured){c->pack, {&c->points[c->n], 1}, NULL};
+        c->measured[c->n] =
+            (struct var_measured){.pack = c->pack, .schedule = {&c->points[c->n], 1}};
         c->n++;
     }
 }

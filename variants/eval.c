@@ -14,7 +14,7 @@ int var_eval(const struct rt_pack *pack, struct rt_team *team, const struct var_
     if (!points)
         return ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", n);
     for (size_t i = 0; i < n && !rc; i++) {
-        points[i] = (struct var_measured){pack, schedules[i], NULL};
+        points[i] = (struct var_measured){pack, schedules[i], config->cache_bits, NULL};
         rc = var_check_schedule(&schedules[i], err);
     }
     if (!rc)

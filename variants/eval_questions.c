@@ -130,9 +130,10 @@ static int encode_all(struct exam *x, const struct rt_pack *pack, struct ert_err
     return rc;
 }
 
-static int open_readers(struct exam *x, const struct rt_pack *pack,
+static int open_readers(struct exam *x, const struct rt_pack *pack, uint32_t cache_bits,
                         const struct var_schedule *schedules, struct ert_error *err)
 {
+    const struct rt_session_config config = {.n_ctx = x->n_ctx, .cache_bits = cache_bits};
     int rc = 0;
     if (x->n == 0 || x->n_ctx == 0)
         return ert_fail(err, ERT_E_USAGE, "there is no point or no question to ask");
@@ -141,7 +142,7 @@ static int open_readers(struct exam *x, const struct rt_pack *pack,
     if (!x->readers || !x->logits)
         return ert_fail(err, ERT_E_NOMEM, "no memory to ask at %zu points", x->n);
     for (size_t i = 0; i < x->n && !rc; i++)
-        rc = var_lane_open(&x->readers[i].lane, pack, &schedules[i], x->n_ctx, x->team, err);
+        rc = var_lane_open(&x->readers[i].lane, pack, &schedules[i], &config, x->team, err);
     return rc;
 }
 
@@ -186,7 +187,7 @@ static int sit_exam(struct exam *x, const struct rt_pack *pack, const struct var
     }
     int rc = encode_all(x, pack, err);
     if (!rc)
-        rc = open_readers(x, pack, schedules, err);
+        rc = open_readers(x, pack, config->cache_bits, schedules, err);
     if (!rc)
         rc = ask_all(x, results, &config->progress, err);
     for (size_t i = 0; i < x->n && !rc; i++)

@@ -64,7 +64,7 @@ static void summarise(const struct study *study, size_t i, struct var_switch_res
 
 /* ---- the courses --------------------------------------------------------------------------- */
 
-static void lay_courses(struct study *study, const struct rt_pack *pack,
+static void lay_courses(struct study *study, const struct rt_pack *pack, uint32_t cache_bits,
                         const struct var_switch *switches, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -74,7 +74,7 @@ static void lay_courses(struct study *study, const struct rt_pack *pack,
         e[SWITCHED][1].token = study->at;
         for (enum course c = 0; c < N_COURSES; c++)
             study->measured[i * N_COURSES + c] =
-                (struct var_measured){pack, {e[c], c == SWITCHED ? 2 : 1}, NULL};
+                (struct var_measured){pack, {e[c], c == SWITCHED ? 2 : 1}, cache_bits, NULL};
     }
 }
 
@@ -117,7 +117,7 @@ int var_eval_switches(const struct rt_pack *pack, struct rt_team *team,
         release(&study, n);
         return ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu switches", n);
     }
-    lay_courses(&study, pack, switches, n);
+    lay_courses(&study, pack, config->cache_bits, switches, n);
     int rc = var_text_windows(pack, config, &study.windows, &ids, err);
     if (!rc)
         rc = run(&study, team, config, n, err);

@@ -1,12 +1,11 @@
 #include "variants/lane.h"
 
 int var_lane_open(struct var_lane *lane, const struct rt_pack *pack,
-                  const struct var_schedule *schedule, uint32_t n_ctx, struct rt_team *team,
-                  struct ert_error *err)
+                  const struct var_schedule *schedule, const struct rt_session_config *config,
+                  struct rt_team *team, struct ert_error *err)
 {
-    const struct rt_session_config config = {.n_ctx = n_ctx};
     *lane = (struct var_lane){.schedule = *schedule, .n_vocab = pack->model.n_vocab};
-    return rt_session_create(&lane->session, pack, team, &config, err);
+    return rt_session_create(&lane->session, pack, team, config, err);
 }
 
 void var_lane_close(struct var_lane *lane)

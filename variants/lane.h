@@ -13,8 +13,8 @@ struct var_lane {
 /* The schedule's entries, the pack and the team must outlive the lane. On failure there is nothing
  * to close; close is harmless on {0}. */
 int var_lane_open(struct var_lane *lane, const struct rt_pack *pack,
-                  const struct var_schedule *schedule, uint32_t n_ctx, struct rt_team *team,
-                  struct ert_error *err);
+                  const struct var_schedule *schedule, const struct rt_session_config *config,
+                  struct rt_team *team, struct ert_error *err);
 void var_lane_close(struct var_lane *lane);
 
 /* Goes on to position `to` of a text whose first tokens the lane has read; from 0 a new text

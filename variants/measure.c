@@ -191,12 +191,13 @@ static int open_measurement(struct measurement *m, struct ert_error *err)
         rc = ert_fail(err, ERT_E_NOMEM, "no memory to measure %zu points", m->n_points);
     for (size_t i = 0; i < m->n_points && !rc; i++) {
         struct var_measured *p = &m->points[i];
+        const struct rt_session_config config = {.n_ctx = m->windows->length,
+                                                 .cache_bits = p->cache_bits};
         p->scores = calloc(n_scores, sizeof *p->scores);
         if (!p->scores)
             rc = ert_fail(err, ERT_E_NOMEM, "no memory for %zu scores", n_scores);
         else
-            rc = var_lane_open(&m->lanes[i], p->pack, &p->schedule, m->windows->length, m->team,
-                               err);
+            rc = var_lane_open(&m->lanes[i], p->pack, &p->schedule, &config, m->team, err);
     }
     return rc;
 }

@@ -48,6 +48,7 @@ void var_score_rows(struct rt_team *team, const float *logits, const float *refe
 struct var_measured {
     const struct rt_pack *pack;
     struct var_schedule schedule;
+    uint32_t cache_bits; /* as of a session */
     struct var_score
         *scores; /* filled: [windows->n][scored]; the caller frees it, on failure too */
 };

@@ -37,8 +37,8 @@ int var_reference_open(struct var_reference *reference, const struct rt_pack *f3
     r->windows = windows;
     int rc = rt_point_parse("f32", f32, &r->point.point, err);
     if (!rc)
-        rc = var_lane_open(&r->lane, f32, &(struct var_schedule){&r->point, 1}, windows->length,
-                           team, err);
+        rc = var_lane_open(&r->lane, f32, &(struct var_schedule){&r->point, 1},
+                           &(struct rt_session_config){.n_ctx = windows->length}, team, err);
     if (rc) {
         free(r);
         return rc;

@@ -73,6 +73,7 @@ struct var_eval_config {
     size_t n_text;                   /* bytes */
     uint32_t window;                 /* tokens, 0 = 512; scored on the second half */
     uint32_t max_windows;            /* 0 = all */
+    uint32_t cache_bits;             /* as of a session */
     const struct rt_pack *reference; /* an f32 pack of the same source for the KL, or NULL */
     struct ert_progress progress;
 };
@@ -140,6 +141,7 @@ int var_eval_switches(const struct rt_pack *pack, struct rt_team *team,
 struct var_exam {
     const char *path;
     uint32_t max_questions; /* 0 = all */
+    uint32_t cache_bits;    /* as of a session */
     struct ert_progress progress;
 };
 

@@ -50,13 +50,34 @@ struct rt_tiles {
     uint32_t stride;      /* blocks from one tile to the next */
 };
 
-/* Positions of one KV head's cache that queries meet together. */
+/* How keys and values are cached. The 32 dimensions of a group are f32, f16, or a bf16 scale and
+ * int8 codes, of which a value is the product: exact in f32. */
+enum rt_cache_type { RT_CACHE_F32, RT_CACHE_F16, RT_CACHE_Q8 };
+
+/* Bytes of one value and of one position's scale in a group, then of the group: 128, 64 or 34. */
+static inline size_t rt_cache_element(enum rt_cache_type type)
+{
+    return type == RT_CACHE_F32 ? sizeof(float) : type == RT_CACHE_F16 ? sizeof(uint16_t) : 1;
+}
+
+static inline size_t rt_cache_scale(enum rt_cache_type type)
+{
+    return type == RT_CACHE_Q8 ? sizeof(uint16_t) : 0;
+}
+
+static inline size_t rt_cache_group(enum rt_cache_type type)
+{
+    return rt_cache_scale(type) + PACK_GROUP * rt_cache_element(type);
+}
+
+/* Positions of one KV head's cache that queries meet together. Keys are [n / 16][width / 32]
+ * groups of whole tiles, {scale[16]; value[32][16]}, the last tile's rest may be anything; values
+ * are [n][width / 32] groups {scale; value[32]}. */
 struct rt_cached {
-    const void *data; /* f16 or f32. Keys: [n / 16][width][16], whole tiles, the last one's rest may
-                       * be anything; values: [n][width] */
-    uint32_t width;   /* dimensions cached, a multiple of 32 */
-    uint32_t dims;    /* those that count, a multiple of 32 */
-    uint32_t n;       /* positions */
+    const void *data;
+    uint32_t width; /* dimensions cached, a multiple of 32 */
+    uint32_t dims;  /* those that count, a multiple of 32 */
+    uint32_t n;     /* positions */
 };
 
 /* w against columns col .. col + n_cols - 1 (1 to RT_COLS) of x from group `group` on.
@@ -102,6 +123,10 @@ typedef void rt_softmax_fn(float *x, uint32_t n);
 /* n floats (multiple of 32) to f16, round to nearest even. Same bits, but for the payload of a NaN.
  */
 typedef void rt_to_f16_fn(const float *x, uint32_t n, uint16_t *out);
+/* n floats (multiple of 32) to groups {scale; code[32]}, one after another: scale = the largest
+ * magnitude / 127 to the nearest bf16 (to even), code = x * (1 / scale), rounded to even, at most
+ * 127. Defined for every input as rt_quantize_fn is. Same bits. */
+typedef void rt_to_q8_fn(const float *x, uint32_t n, uint8_t *out);
 /* Rotates pairs [0, dims / 2) of one head, dims a multiple of 16 (RoPE, arXiv 2104.09864 eq. 34):
  * values a = head[2 p], b = head[2 p + 1] become a c - b s, a s + b c with c = turn[2 pairs[p]] the
  * cosine and s = turn[2 pairs[p] + 1] the sine of the pair's angle. Same bits. */

@@ -17,22 +17,31 @@ static unsigned place_a16(unsigned col)
     return col / 4 * 4 + order[col % 4];
 }
 
-/* One group as integers in q[32]; returns the scale. */
-static float quantize_group(const float *x, int limit, int32_t *q)
+/* Largest magnitude of a group. */
+static float largest(const float *x)
 {
     float amax = 0;
     for (unsigned i = 0; i < GROUP; i++)
         amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax; /* false for a NaN */
-    if (amax < RT_AMAX_MIN || isinf(amax)) {
-        memset(q, 0, GROUP * sizeof *q);
-        return 0;
-    }
-    float inverse = (float)limit / amax;
+    return amax;
+}
+
+/* One group as integers in q[32]; an inverse of 0 makes all of them 0. */
+static void round_group(const float *x, float inverse, int limit, int32_t *q)
+{
     for (unsigned i = 0; i < GROUP; i++) {
-        int32_t rounded = isnan(x[i]) ? 0 : (int32_t)rintf(x[i] * inverse);
+        int32_t rounded = isnan(x[i]) || inverse == 0 ? 0 : (int32_t)rintf(x[i] * inverse);
         q[i] = rounded > limit ? limit : rounded < -limit ? -limit : rounded;
     }
-    return amax / (float)limit;
+}
+
+/* One group as integers in q[32]; returns the scale. */
+static float quantize_group(const float *x, int limit, int32_t *q)
+{
+    float amax = largest(x);
+    bool zero = amax < RT_AMAX_MIN || isinf(amax);
+    round_group(x, zero ? 0 : (float)limit / amax, limit, q);
+    return zero ? 0 : amax / (float)limit;
 }
 
 static int32_t sum_group(const int32_t *q)
@@ -223,6 +232,18 @@ void rt_to_f16_scalar(const float *x, uint32_t n, uint16_t *out)
         out[i] = ert_f32_to_f16(x[i]);
 }
 
+void rt_to_q8_scalar(const float *x, uint32_t n, uint8_t *out)
+{
+    for (uint32_t i = 0; i < n; i += GROUP, out += rt_cache_group(RT_CACHE_Q8)) {
+        int32_t q[GROUP];
+        uint16_t scale = rt_q8_scale(largest(x + i));
+        round_group(x + i, rt_q8_inverse(scale), RT_Q8, q);
+        memcpy(out, &scale, sizeof scale);
+        for (unsigned d = 0; d < GROUP; d++)
+            out[sizeof scale + d] = (uint8_t)q[d];
+    }
+}
+
 void rt_rotate_scalar(const float *turn, float *head, uint32_t dims, const uint16_t *pairs)
 {
     for (uint32_t p = 0; p < dims / 2; p++) {
@@ -259,62 +280,92 @@ void rt_softmax_scalar(float *x, uint32_t n)
         x[i] *= inverse;
 }
 
-typedef float element_fn(const void *p, size_t i);
+/* A dimension of one position in a group of `lanes` positions. */
+typedef float element_fn(const uint8_t *group, size_t lanes, size_t lane, size_t dim);
 
-static float element_f16(const void *p, size_t i)
+static float element_f16(const uint8_t *group, size_t lanes, size_t lane, size_t dim)
 {
-    return ert_f16_to_f32(((const uint16_t *)p)[i]);
+    uint16_t f16;
+    memcpy(&f16, group + (dim * lanes + lane) * sizeof f16, sizeof f16);
+    return ert_f16_to_f32(f16);
 }
 
-static float element_f32(const void *p, size_t i)
+static float element_f32(const uint8_t *group, size_t lanes, size_t lane, size_t dim)
 {
-    return ((const float *)p)[i];
+    float f32;
+    memcpy(&f32, group + (dim * lanes + lane) * sizeof f32, sizeof f32);
+    return f32;
 }
 
-static void score(element_fn *element, const struct rt_cached *keys, const float *q,
-                  uint32_t n_queries, float *scores)
+static float element_q8(const uint8_t *group, size_t lanes, size_t lane, size_t dim)
+{
+    const int8_t *codes = (const int8_t *)group + lanes * rt_cache_scale(RT_CACHE_Q8);
+    return pair_value(group, (unsigned)lane) * codes[dim * lanes + lane];
+}
+
+/* Group of dimension dim of a position (of a whole tile, with its lanes). */
+static const uint8_t *group_at(enum rt_cache_type type, const struct rt_cached *c, size_t lanes,
+                               size_t position, size_t dim)
+{
+    size_t group = position / lanes * (c->width / GROUP) + dim / GROUP;
+    return (const uint8_t *)c->data + group * lanes * rt_cache_group(type);
+}
+
+static void score(element_fn *element, enum rt_cache_type type, const struct rt_cached *keys,
+                  const float *q, uint32_t n_queries, float *scores)
 {
     for (uint32_t i = 0; i < n_queries; i++, q += keys->width, scores += RT_CACHE_BLOCK)
         for (size_t p = 0; p < keys->n; p++) {
-            size_t tile = p / RT_CACHE_TILE * keys->width;
             scores[p] = 0;
             for (size_t d = 0; d < keys->dims; d++)
-                scores[p] +=
-                    q[d] * element(keys->data, (tile + d) * RT_CACHE_TILE + p % RT_CACHE_TILE);
+                scores[p] += q[d] * element(group_at(type, keys, RT_CACHE_TILE, p, d),
+                                            RT_CACHE_TILE, p % RT_CACHE_TILE, d % GROUP);
         }
 }
 
-void rt_score_f16_scalar(const struct rt_cached *keys, const float *q, uint32_t n_queries,
-                         float *scores)
-{
-    score(element_f16, keys, q, n_queries, scores);
-}
-
-void rt_score_f32_scalar(const struct rt_cached *keys, const float *q, uint32_t n_queries,
-                         float *scores)
-{
-    score(element_f32, keys, q, n_queries, scores);
-}
-
-static void mix(element_fn *element, const struct rt_cached *values, const float *weights,
-                uint32_t n_queries, float *out, uint32_t stride)
+static void mix(element_fn *element, enum rt_cache_type type, const struct rt_cached *values,
+                const float *weights, uint32_t n_queries, float *out, uint32_t stride)
 {
     for (uint32_t i = 0; i < n_queries; i++, weights += RT_CACHE_BLOCK, out += stride) {
         memset(out, 0, values->dims * sizeof *out);
         for (size_t p = 0; p < values->n; p++)
             for (size_t d = 0; d < values->dims; d++)
-                out[d] += weights[p] * element(values->data, p * values->width + d);
+                out[d] += weights[p] * element(group_at(type, values, 1, p, d), 1, 0, d % GROUP);
     }
+}
+
+void rt_score_f16_scalar(const struct rt_cached *keys, const float *q, uint32_t n_queries,
+                         float *scores)
+{
+    score(element_f16, RT_CACHE_F16, keys, q, n_queries, scores);
+}
+
+void rt_score_f32_scalar(const struct rt_cached *keys, const float *q, uint32_t n_queries,
+                         float *scores)
+{
+    score(element_f32, RT_CACHE_F32, keys, q, n_queries, scores);
+}
+
+void rt_score_q8_scalar(const struct rt_cached *keys, const float *q, uint32_t n_queries,
+                        float *scores)
+{
+    score(element_q8, RT_CACHE_Q8, keys, q, n_queries, scores);
 }
 
 void rt_mix_f16_scalar(const struct rt_cached *values, const float *weights, uint32_t n_queries,
                        float *out, uint32_t stride)
 {
-    mix(element_f16, values, weights, n_queries, out, stride);
+    mix(element_f16, RT_CACHE_F16, values, weights, n_queries, out, stride);
 }
 
 void rt_mix_f32_scalar(const struct rt_cached *values, const float *weights, uint32_t n_queries,
                        float *out, uint32_t stride)
 {
-    mix(element_f32, values, weights, n_queries, out, stride);
+    mix(element_f32, RT_CACHE_F32, values, weights, n_queries, out, stride);
+}
+
+void rt_mix_q8_scalar(const struct rt_cached *values, const float *weights, uint32_t n_queries,
+                      float *out, uint32_t stride)
+{
+    mix(element_q8, RT_CACHE_Q8, values, weights, n_queries, out, stride);
 }

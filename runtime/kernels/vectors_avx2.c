@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
 
 enum { GROUP = PACK_GROUP, LANES = 8, GROUP_VECTORS = GROUP / LANES };
 
@@ -27,27 +28,42 @@ static int32_t sum_of_lanes(__m256i v)
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
 
-/* One group as integers in q[4]; returns the scale. */
-static float quantize_group(const float *x, int limit, __m256i *q, int32_t *sum)
+/* One group in v[4]; returns its largest magnitude. */
+static inline float load_group(const float *x, __m256 *v)
 {
-    __m256 v[GROUP_VECTORS], largest = _mm256_setzero_ps();
-    __m256i total = _mm256_setzero_si256();
+    __m256 largest = _mm256_setzero_ps();
 #pragma GCC unroll 4
     for (unsigned i = 0; i < GROUP_VECTORS; i++) {
         __m256 raw = _mm256_loadu_ps(x + (size_t)i * LANES);
         v[i] = _mm256_and_ps(raw, _mm256_cmp_ps(raw, raw, _CMP_ORD_Q)); /* a NaN counts as 0 */
         largest = _mm256_max_ps(largest, magnitude(v[i]));
     }
-    float amax = max_of_lanes(largest);
-    bool zero = amax < RT_AMAX_MIN || isinf(amax);
-    __m256 inverse = _mm256_set1_ps(zero ? 0 : (float)limit / amax);
+    return max_of_lanes(largest);
+}
+
+/* As integers in q[4]; an inverse of 0 makes all of them 0. */
+static inline void round_group(const __m256 *v, float inverse, int limit, __m256i *q)
+{
     __m256i most = _mm256_set1_epi32(limit), least = _mm256_set1_epi32(-limit);
 #pragma GCC unroll 4
     for (unsigned i = 0; i < GROUP_VECTORS; i++) {
-        q[i] = zero ? _mm256_setzero_si256() : _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+        q[i] = inverse == 0 ? _mm256_setzero_si256()
+                            : _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inverse)));
         q[i] = _mm256_max_epi32(least, _mm256_min_epi32(most, q[i]));
-        total = _mm256_add_epi32(total, q[i]);
     }
+}
+
+/* One group as integers in q[4]; returns the scale. */
+static float quantize_group(const float *x, int limit, __m256i *q, int32_t *sum)
+{
+    __m256 v[GROUP_VECTORS];
+    __m256i total = _mm256_setzero_si256();
+    float amax = load_group(x, v);
+    bool zero = amax < RT_AMAX_MIN || isinf(amax);
+    round_group(v, zero ? 0 : (float)limit / amax, limit, q);
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < GROUP_VECTORS; i++)
+        total = _mm256_add_epi32(total, q[i]);
     *sum = sum_of_lanes(total);
     return zero ? 0 : amax / (float)limit;
 }
@@ -78,16 +94,22 @@ void rt_quantize_a16_avx2(const float *x, uint32_t n_groups, const struct rt_act
     }
 }
 
-void rt_quantize_a8_avx2(const float *x, uint32_t n_groups, const struct rt_acts *out, size_t group)
+/* 32 integers of 8 bits in order. */
+static __m256i pack_bytes(const __m256i *v)
 {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i packed =
+        _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    return _mm256_permutevar8x32_epi32(packed, order);
+}
+
+void rt_quantize_a8_avx2(const float *x, uint32_t n_groups, const struct rt_acts *out, size_t group)
+{
     int8_t *to = (int8_t *)out->q + group * GROUP;
     for (uint32_t g = 0; g < n_groups; g++, x += GROUP, to += GROUP) {
         __m256i v[GROUP_VECTORS];
         quantize_into(x, RT_Q8, out, group + g, v);
-        __m256i packed =
-            _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
-        _mm256_storeu_si256((__m256i *)to, _mm256_permutevar8x32_epi32(packed, order));
+        _mm256_storeu_si256((__m256i *)to, pack_bytes(v));
     }
 }
 
@@ -96,6 +118,18 @@ void rt_to_f16_avx2(const float *x, uint32_t n, uint16_t *out)
     for (uint32_t i = 0; i < n; i += LANES)
         _mm_storeu_si128((__m128i *)(out + i),
                          _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+}
+
+void rt_to_q8_avx2(const float *x, uint32_t n, uint8_t *out)
+{
+    for (uint32_t i = 0; i < n; i += GROUP, out += rt_cache_group(RT_CACHE_Q8)) {
+        __m256 v[GROUP_VECTORS];
+        __m256i q[GROUP_VECTORS];
+        uint16_t scale = rt_q8_scale(load_group(x + i, v));
+        round_group(v, rt_q8_inverse(scale), RT_Q8, q);
+        memcpy(out, &scale, sizeof scale);
+        _mm256_storeu_si256((__m256i *)(void *)(out + sizeof scale), pack_bytes(q));
+    }
 }
 
 /* Cosines and sines of two pairs: gathers are slower, in microcode on many CPUs. */

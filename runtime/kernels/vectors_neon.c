@@ -9,25 +9,38 @@ enum { GROUP = PACK_GROUP, LANES = 4, GROUP_VECTORS = GROUP / LANES };
 
 /* ---- quantization: the same bits as scalar.c ------------------------------------------------ */
 
-/* One group as integers in q[8]; returns the scale. */
-static float quantize_group(const float *x, int limit, int32x4_t *q, int32_t *sum)
+/* One group in v[8]; returns its largest magnitude. */
+static float load_group(const float *x, float32x4_t *v)
 {
-    float32x4_t v[GROUP_VECTORS], largest = vdupq_n_f32(0);
-    int32x4_t total = vdupq_n_s32(0);
+    float32x4_t largest = vdupq_n_f32(0);
     for (unsigned i = 0; i < GROUP_VECTORS; i++) {
         float32x4_t raw = vld1q_f32(x + (size_t)i * LANES);
         uint32x4_t is_number = vceqq_f32(raw, raw); /* a NaN counts as 0 */
         v[i] = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(raw), is_number));
         largest = vmaxq_f32(largest, vabsq_f32(v[i]));
     }
-    float amax = vmaxvq_f32(largest);
-    bool zero = amax < RT_AMAX_MIN || isinf(amax);
-    float inverse = zero ? 0 : (float)limit / amax;
+    return vmaxvq_f32(largest);
+}
+
+/* As integers in q[8]; an inverse of 0 makes all of them 0. */
+static void round_group(const float32x4_t *v, float inverse, int limit, int32x4_t *q)
+{
     for (unsigned i = 0; i < GROUP_VECTORS; i++) {
         q[i] = vcvtnq_s32_f32(vmulq_n_f32(v[i], inverse)); /* infinity times 0 converts to 0 */
         q[i] = vmaxq_s32(vdupq_n_s32(-limit), vminq_s32(vdupq_n_s32(limit), q[i]));
-        total = vaddq_s32(total, q[i]);
     }
+}
+
+/* One group as integers in q[8]; returns the scale. */
+static float quantize_group(const float *x, int limit, int32x4_t *q, int32_t *sum)
+{
+    float32x4_t v[GROUP_VECTORS];
+    int32x4_t total = vdupq_n_s32(0);
+    float amax = load_group(x, v);
+    bool zero = amax < RT_AMAX_MIN || isinf(amax);
+    round_group(v, zero ? 0 : (float)limit / amax, limit, q);
+    for (unsigned i = 0; i < GROUP_VECTORS; i++)
+        total = vaddq_s32(total, q[i]);
     *sum = vaddvq_s32(total);
     return zero ? 0 : amax / (float)limit;
 }
@@ -58,15 +71,20 @@ void rt_quantize_a16_neon(const float *x, uint32_t n_groups, const struct rt_act
     }
 }
 
+static void store_bytes(int8_t *to, const int32x4_t *v)
+{
+    for (unsigned i = 0; i < GROUP_VECTORS; i += 2)
+        vst1_s8(to + (size_t)i * LANES,
+                vmovn_s16(vcombine_s16(vmovn_s32(v[i]), vmovn_s32(v[i + 1]))));
+}
+
 void rt_quantize_a8_neon(const float *x, uint32_t n_groups, const struct rt_acts *out, size_t group)
 {
     int8_t *to = (int8_t *)out->q + group * GROUP;
     for (uint32_t g = 0; g < n_groups; g++, x += GROUP, to += GROUP) {
         int32x4_t v[GROUP_VECTORS];
         quantize_into(x, RT_Q8, out, group + g, v);
-        for (unsigned i = 0; i < GROUP_VECTORS; i += 2)
-            vst1_s8(to + (size_t)i * LANES,
-                    vmovn_s16(vcombine_s16(vmovn_s32(v[i]), vmovn_s32(v[i + 1]))));
+        store_bytes(to, v);
     }
 }
 
@@ -74,6 +92,18 @@ void rt_to_f16_neon(const float *x, uint32_t n, uint16_t *out)
 {
     for (uint32_t i = 0; i < n; i += LANES)
         vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i))));
+}
+
+void rt_to_q8_neon(const float *x, uint32_t n, uint8_t *out)
+{
+    for (uint32_t i = 0; i < n; i += GROUP, out += rt_cache_group(RT_CACHE_Q8)) {
+        float32x4_t v[GROUP_VECTORS];
+        int32x4_t q[GROUP_VECTORS];
+        uint16_t scale = rt_q8_scale(load_group(x + i, v));
+        round_group(v, rt_q8_inverse(scale), RT_Q8, q);
+        memcpy(out, &scale, sizeof scale);
+        store_bytes((int8_t *)out + sizeof scale, q);
+    }
 }
 
 /* Cosines and sines of two pairs. */

@@ -139,21 +139,26 @@ static void a_context_that_was_asked_for_is_never_shortened(void **state)
 static void the_parts_are_measured(void **state)
 {
     (void)state;
+    const struct rt_session_config any = {0}, shorter = {.n_ctx = 16};
+    const struct rt_session_config small = {.cache_bits = 8};
     struct ceiling c;
     uint64_t resident;
     struct ert_error err = {0};
-    assert_int_equal(ceiling_set(&c, 1ULL << 40, 0, model->pack, team, &err), 0);
+    assert_int_equal(ceiling_set(&c, 1ULL << 40, &any, model->pack, team, &err), 0);
     assert_int_equal(ert_resident_bytes(&resident, NULL), 0);
     assert_true(c.program > resident && c.program < resident + (16 << 20));
     assert_true(c.weights >= model->pack->map.size && c.weights < model->pack->map.size + 65536);
     assert_false(c.without_l);
     assert_int_equal(c.least_n_ctx, model->pack->model.n_ctx); /* fewer than 512 */
+    uint64_t with_16_bits = c.talk_least;
+    assert_int_equal(ceiling_set(&c, 1ULL << 40, &small, model->pack, team, &err), 0);
+    assert_true(c.talk_least < with_16_bits); /* keys and values of 8 bits */
 
-    assert_int_equal(ceiling_set(&c, c.with_l, 16, model->pack, team, &err), 0);
+    assert_int_equal(ceiling_set(&c, c.with_l, &shorter, model->pack, team, &err), 0);
     assert_false(c.without_l);
-    assert_int_equal(ceiling_set(&c, 1000000, 0, model->pack, team, &err), -ERT_E_RANGE);
+    assert_int_equal(ceiling_set(&c, 1000000, &any, model->pack, team, &err), -ERT_E_RANGE);
     assert_non_null(strstr(err.text, "1 MB of memory are not enough"));
-    assert_int_equal(ceiling_set(&c, 0, 0, model->pack, team, &err), 0);
+    assert_int_equal(ceiling_set(&c, 0, &any, model->pack, team, &err), 0);
     assert_true(c.bytes == 0 && !c.without_l);
 }
 

@@ -1,6 +1,6 @@
 /* Runs token ids through a pack and writes the logits after each. usage:
  *
- *   drive_forward [--threads N] [--chunk C] [--isa NAME] PACK SCHEDULE IDS OUT
+ *   drive_forward [--threads N] [--chunk C] [--isa NAME] [--cache-bits B] PACK SCHEDULE IDS OUT
  *
  * SCHEDULE has lines "TOKEN POINT": from that token on, that point. A schedule of one line is fed
  * in chunks of C, a longer one token by token. OUT gets float32 [tokens][n_vocab]. Exit status 1
@@ -13,7 +13,7 @@
 enum { MAX_ENTRIES = 65536 };
 
 struct options {
-    unsigned threads, chunk;
+    unsigned threads, chunk, cache_bits;
     const char *isa;
 };
 
@@ -87,7 +87,8 @@ static int drive(const struct options *o, char **paths, struct ert_error *err)
     struct rt_pack *pack = NULL;
     struct rt_team *team = NULL;
     struct rt_session *s = NULL;
-    struct rt_session_config config = {.chunk = o->chunk, .kernels = find_isa(o->isa)};
+    struct rt_session_config config = {
+        .chunk = o->chunk, .cache_bits = o->cache_bits, .kernels = find_isa(o->isa)};
     if (rt_pack_open(&pack, paths[0], err) || rt_team_create(&team, o->threads, err) ||
         rt_session_create(&s, pack, team, &config, err))
         stop(err);
@@ -116,11 +117,14 @@ int main(int argc, char **argv)
             o.threads = (unsigned)atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--chunk") == 0)
             o.chunk = (unsigned)atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--cache-bits") == 0)
+            o.cache_bits = (unsigned)atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--isa") == 0)
             o.isa = argv[i + 1];
     }
     if (argc - i != 4) {
-        fputs("usage: drive_forward [--threads N] [--chunk C] [--isa NAME] PACK SCHEDULE IDS OUT\n",
+        fputs("usage: drive_forward [--threads N] [--chunk C] [--isa NAME] [--cache-bits B] PACK "
+              "SCHEDULE IDS OUT\n",
               stderr);
         return 2;
     }

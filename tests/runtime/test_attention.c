@@ -14,13 +14,14 @@ static const double u = 0x1p-23;
 
 struct shape {
     uint32_t n_heads, n_kv_heads, head_dim, head_pad, qk, vo;
-    enum rt_pack_kind kind; /* an f32 pack has an f32 cache */
+    enum rt_cache_type cache;
 };
 
 static const struct shape shapes[] = {
-    {9, 3, 64, 64, 64, 64, RT_PACK_NESTED}, {1, 1, 32, 32, 32, 32, RT_PACK_F32},
-    {7, 1, 40, 64, 64, 32, RT_PACK_NESTED}, {5, 5, 96, 96, 32, 96, RT_PACK_NESTED},
-    {6, 2, 72, 96, 64, 64, RT_PACK_F32},
+    {9, 3, 64, 64, 64, 64, RT_CACHE_F16}, {9, 3, 64, 64, 64, 64, RT_CACHE_Q8},
+    {7, 1, 40, 64, 64, 32, RT_CACHE_F16}, {5, 5, 96, 96, 32, 96, RT_CACHE_F16},
+    {7, 1, 40, 64, 64, 32, RT_CACHE_Q8},  {5, 5, 96, 96, 32, 96, RT_CACHE_Q8},
+    {1, 1, 32, 32, 32, 32, RT_CACHE_F32}, {6, 2, 72, 96, 64, 64, RT_CACHE_F32},
 };
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -60,7 +61,7 @@ static size_t row_at(uint32_t sequence, uint32_t position, uint32_t width)
 
 static void open_model(struct stage *s, const struct shape *shape, uint32_t n_sequences)
 {
-    s->pack = (struct rt_pack){.kind = shape->kind, .n_tiers = 1, .tiers = &s->tier};
+    s->pack = (struct rt_pack){.n_tiers = 1, .tiers = &s->tier};
     s->pack.model = (struct rt_model){.n_layers = LAYERS,
                                       .n_embd = 32,
                                       .n_heads = shape->n_heads,
@@ -82,12 +83,27 @@ static void open_model(struct stage *s, const struct shape *shape, uint32_t n_se
         s->layers[i].pairs = s->pairs;
     }
     assert_int_equal(rt_team_create(&s->team, THREADS, NULL), 0);
-    s->f = (struct rt_forward){.pack = &s->pack,
-                               .team = s->team,
-                               .cache = {.n_sequences = n_sequences, .n_ctx = LONGEST},
-                               .chunk = COLS};
+    s->f = (struct rt_forward){
+        .pack = &s->pack,
+        .team = s->team,
+        .cache = {.n_sequences = n_sequences, .n_ctx = LONGEST, .type = shape->cache},
+        .chunk = COLS};
     assert_int_equal(rt_forward_init(&s->f, NULL), 0);
     s->f.step = (struct rt_step){.variant = &rt_variants[RT_F32], .tier = &s->tier};
+}
+
+/* Random numbers that an f16 holds exactly, and so does a cache of 8 bits: codes of one scale, a
+ * power of two, in each 32 of them, and the largest code among them. */
+static float *new_cached(uint64_t *seed, size_t n, float size)
+{
+    float *x = new_floats(n), scale = 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t code = (int32_t)(random_u64(seed) % 255) - 127;
+        if (i % 32 == 0)
+            scale = ldexpf(size, -7 - (int)(random_u64(seed) % 3));
+        x[i] = scale * (float)(i % 32 == i / 32 % 32 ? 127 : code);
+    }
+    return x;
 }
 
 /* Random numbers that an f16 holds exactly. */
@@ -106,8 +122,8 @@ static void open_stage(struct stage *s, const struct shape *shape, uint32_t n_se
     size_t rows = (size_t)n_sequences * LONGEST;
     *s = (struct stage){.shape = *shape, .workers = 1};
     open_model(s, shape, n_sequences);
-    s->keys = new_values(&seed, rows * kv, 2);
-    s->values = new_values(&seed, rows * kv, 3);
+    s->keys = new_cached(&seed, rows * kv, 2);
+    s->values = new_cached(&seed, rows * kv, 4);
     s->queries = new_values(&seed, rows * shape->n_heads * shape->head_pad, 2);
     s->angles = new_values(&seed, (size_t)LONGEST * half, 3);
     s->turn = new_floats((size_t)COLS * half * 2);
@@ -313,17 +329,18 @@ static void bits_do_not_depend_on_company_or_threads(void **state)
 static void sequences_side_by_side_have_their_own(void **state)
 {
     (void)state;
-    for (uint32_t n = SEQUENCES; n <= COLS; n += COLS - SEQUENCES) {
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t n = i % 2 ? COLS : SEQUENCES;
         struct stage s;
-        open_stage(&s, &shapes[0], n);
+        open_stage(&s, &shapes[i / 2], n);
         s.f.kernels = rt_kernels_best();
         fill_cache(&s);
         for (unsigned l = 0; l < N_LENGTHS; l++) {
             s.workers = 1 + l % THREADS;
             attend(&s, lengths[l] - 1, n, true);
-            for (uint32_t i = 0; i < n; i++)
+            for (uint32_t text = 0; text < n; text++)
                 for (uint32_t h = 0; h < s.shape.n_heads; h++)
-                    check_head(&s, i, lengths[l] - 1, i, h);
+                    check_head(&s, text, lengths[l] - 1, text, h);
         }
         close_stage(&s);
     }

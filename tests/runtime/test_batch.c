@@ -13,11 +13,12 @@ struct stage {
     int32_t ids[LENGTH][TEXTS];
 };
 
-static void open_stage(struct stage *s, const char *kind, const char *point)
+static void open_stage(struct stage *s, const char *kind, const char *point, uint32_t cache_bits)
 {
     struct ert_error err = {0};
     *s = (struct stage){.pack = random_pack(kind)};
-    struct rt_batch_config config = {.n_sequences = TEXTS, .n_ctx = LENGTH};
+    struct rt_batch_config config = {
+        .n_sequences = TEXTS, .n_ctx = LENGTH, .cache_bits = cache_bits};
     assert_int_equal(rt_team_create(&s->team, THREADS, &err), 0);
     assert_int_equal(rt_point_parse(point, s->pack, &config.point, &err), 0);
     assert_int_equal(rt_batch_create(&s->batch, s->pack, s->team, &config, &err), 0);
@@ -37,16 +38,17 @@ static void close_stage(struct stage *s)
 }
 
 /* A text alone, one token after the other: its logits at every step, [LENGTH][n_vocab]. */
-static float *logits_alone(const struct stage *s, const char *point, uint32_t text)
+static float *logits_alone(const struct stage *s, const char *point, uint32_t cache_bits,
+                           uint32_t text)
 {
+    const struct rt_session_config config = {.cache_bits = cache_bits};
     struct rt_session *session;
     struct rt_point p;
     size_t v = s->pack->model.n_vocab;
     float *all = calloc(LENGTH * v, sizeof *all);
     assert_non_null(all);
     assert_int_equal(rt_point_parse(point, s->pack, &p, NULL), 0);
-    assert_int_equal(
-        rt_session_create(&session, s->pack, s->team, &(struct rt_session_config){0}, NULL), 0);
+    assert_int_equal(rt_session_create(&session, s->pack, s->team, &config, NULL), 0);
     rt_session_set_point(session, &p);
     for (size_t t = 0; t < LENGTH; t++) {
         assert_int_equal(rt_session_feed(session, &s->ids[t][text], 1, NULL, NULL, NULL, NULL), 0);
@@ -56,14 +58,14 @@ static float *logits_alone(const struct stage *s, const char *point, uint32_t te
     return all;
 }
 
-static void compare(const char *kind, const char *point)
+static void compare(const char *kind, const char *point, uint32_t cache_bits)
 {
     struct stage s;
     float *alone[TEXTS];
-    open_stage(&s, kind, point);
+    open_stage(&s, kind, point, cache_bits);
     size_t v = s.pack->model.n_vocab;
     for (uint32_t i = 0; i < TEXTS; i++)
-        alone[i] = logits_alone(&s, point, i);
+        alone[i] = logits_alone(&s, point, cache_bits, i);
     for (int round = 0; round < 2; round++, rt_batch_restart(s.batch))
         for (size_t t = 0; t < LENGTH; t++) {
             assert_int_equal(rt_batch_step(s.batch, s.ids[t], s.logits, NULL), 0);
@@ -78,9 +80,10 @@ static void compare(const char *kind, const char *point)
 static void each_text_is_as_it_is_alone(void **state)
 {
     (void)state;
-    compare("nested", "w8a8");
-    compare("nested", "w4a16-r70");
-    compare("f32", "f32");
+    compare("nested", "w8a8", 16);
+    compare("nested", "w4a16-r70", 16);
+    compare("nested", "w4a16-r70", 8);
+    compare("f32", "f32", 16);
 }
 
 static void what_does_not_fit_is_refused(void **state)
@@ -89,7 +92,7 @@ static void what_does_not_fit_is_refused(void **state)
     struct stage s;
     struct ert_error err = {0};
     struct rt_batch *b;
-    open_stage(&s, "nested", "w8a8");
+    open_stage(&s, "nested", "w8a8", 16);
     const struct rt_batch_config too_many = {.n_sequences = RT_MAX_SEQUENCES + 1, .n_ctx = 1};
     const struct rt_batch_config too_long = {.n_sequences = 1, .n_ctx = 1 << 20};
     assert_int_equal(rt_batch_create(&b, s.pack, s.team, &too_many, &err), -ERT_E_RANGE);

@@ -607,6 +607,57 @@ static void check_to_f16(const struct rt_kernels *k, const struct rt_kernels *sc
     free(expected);
 }
 
+/* From the words of kernels.h, in double: the scale is a bf16 next to amax / 127, the codes are the
+ * integers next to x / scale; both as near as the roundings of float let them be. */
+static void check_q8_group(const float *x, const uint8_t *group)
+{
+    uint16_t bits;
+    double amax = 0;
+    memcpy(&bits, group, sizeof bits);
+    double scale = ert_bf16_to_f32(bits);
+    for (unsigned i = 0; i < 32; i++)
+        amax = fmax(amax, fabs((double)x[i])); /* passes a NaN by */
+    if (!(amax >= 1e-30F) || isinf(amax)) {
+        assert_int_equal(bits, 0);
+        scale = 0;
+    } else {
+        assert_within(scale, amax / 127, amax / 127 * 0x1.001p-8);
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        int code = (int8_t)group[2 + i];
+        assert_in_range(code + 127, 0, 254);
+        assert_true(scale > 0 || code == 0);
+        assert_within(code * scale, isnan(x[i]) ? 0 : scale > 0 ? x[i] : 0, scale * 0.50001);
+    }
+}
+
+static void check_to_q8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    static const float sizes[] = {0, 1e-42F, 1e-31F, 1e-30F, 1e-5F, 1, 1e5F, 1e30F, FLT_MAX};
+    static const float odd[] = {NAN, -NAN, INFINITY, -INFINITY, FLT_MAX, -1e-45F, -0.0F};
+    enum { N = 96, GROUPS = N / 32, BYTES = GROUPS * 34 };
+    uint64_t seed = 8;
+    float *x = new_floats(N);
+    uint8_t *out = new_bytes(BYTES), *expected = new_bytes(BYTES);
+    for (unsigned round = 0; round < 400; round++) {
+        for (unsigned i = 0; i < N; i++) /* a group of a larger size now and then */
+            x[i] = random_float(&seed) * sizes[(round + i / 32) % 9];
+        if (round % 3 == 0)
+            x[random_u64(&seed) % N] = odd[round / 3 % 7];
+        if (round % 5 == 0) /* ties: multiples of half a scale that is a bf16 itself */
+            for (unsigned i = 0; i < 32; i++)
+                x[i] = i ? ldexpf((float)(random_u64(&seed) % 508) / 2 - 127, 3) : 1016;
+        k->to_q8(x, N, out);
+        scalar->to_q8(x, N, expected);
+        assert_same_bits(out, expected, BYTES);
+        for (unsigned g = 0; g < GROUPS; g++)
+            check_q8_group(x + g * 32, out + g * 34);
+    }
+    free_floats(x);
+    free_bytes(out);
+    free_bytes(expected);
+}
+
 static void check_rotate_case(const struct rt_kernels *k, const struct rt_kernels *scalar,
                               uint32_t dims, uint32_t n_angles)
 {
@@ -691,35 +742,67 @@ static void check_softmax_part(const struct rt_kernels *k, const struct rt_kerne
 
 /* n positions of MAX_DIMS values: floats [n][MAX_DIMS], and the same as a cache has them. */
 struct cache {
+    enum rt_cache_type type;
     float *values;
-    uint16_t *f16;
-    float *f32;
+    uint8_t *cached;
 };
 
-/* Where the cache has what; keys are cached by tiles of 16 positions. */
-static size_t cached_at(bool keys, uint32_t position, uint32_t dim)
+/* Bytes of a position's group {scale; value[32]}, and of the value, where kernels.h has them: keys
+ * are cached by tiles of 16 positions. */
+struct place {
+    size_t scale, value;
+};
+
+static struct place place_of(enum rt_cache_type type, bool keys, uint32_t position, uint32_t dim)
 {
-    return keys ? (size_t)(position / 16) * 16 * MAX_DIMS + (size_t)dim * 16 + position % 16
-                : (size_t)position * MAX_DIMS + dim;
+    static const size_t scales[] = {0, 0, 2}, elements[] = {4, 2, 1};
+    size_t scale = scales[type], element = elements[type];
+    size_t lanes = keys ? 16 : 1, lane = position % lanes;
+    size_t group = position / lanes * (MAX_DIMS / 32) + dim / 32;
+    size_t begin = group * lanes * (scale + 32 * element);
+    return (struct place){begin + lane * scale,
+                          begin + lanes * scale + (dim % 32 * lanes + lane) * element};
 }
 
-/* Exact f16 values. What lies in the last tile beyond n is not a number. */
-static struct cache new_cache(uint64_t *seed, bool keys, uint32_t n, float size)
+/* One value, rounded to what the cache can hold: exact f16, or a random code. */
+static void put_value(struct cache *cache, uint64_t *seed, struct place at, float *value)
 {
-    size_t room = (size_t)(keys ? (n + 15) / 16 * 16 : n) * MAX_DIMS;
-    struct cache cache = {new_floats((size_t)n * MAX_DIMS), malloc((room + 1) * sizeof *cache.f16),
-                          new_floats(room)};
-    assert_non_null(cache.f16);
-    for (size_t i = 0; i < room; i++) {
-        cache.f16[1 + i] = 0x7e00;
-        cache.f32[i] = NAN;
+    uint16_t half = ert_f32_to_f16(*value), scale;
+    int8_t code = (int8_t)((int)(random_u64(seed) % 255) - 127);
+    switch (cache->type) {
+    case RT_CACHE_F32:
+        memcpy(cache->cached + at.value, value, sizeof *value);
+        break;
+    case RT_CACHE_F16:
+        *value = ert_f16_to_f32(half);
+        memcpy(cache->cached + at.value, &half, sizeof half);
+        break;
+    case RT_CACHE_Q8:
+        memcpy(&scale, cache->cached + at.scale, sizeof scale);
+        *value = ert_bf16_to_f32(scale) * (float)code;
+        memcpy(cache->cached + at.value, &code, sizeof code);
     }
+}
+
+/* What lies in the last tile beyond n is not a number. */
+static struct cache new_cache(uint64_t *seed, enum rt_cache_type type, bool keys, uint32_t n,
+                              float size)
+{
+    uint32_t room = keys ? (n + 15) / 16 * 16 : n;
+    size_t bytes = place_of(type, false, room, 0).scale, off = rt_cache_element(type);
+    struct cache cache = {type, new_floats((size_t)n * MAX_DIMS), malloc(bytes + off)};
+    assert_non_null(cache.cached);
+    cache.cached += off;
+    memset(cache.cached, 0xff, bytes);
     for (uint32_t p = 0; p < n; p++)
         for (uint32_t d = 0; d < MAX_DIMS; d++) {
-            size_t at = cached_at(keys, p, d);
-            cache.f16[1 + at] = ert_f32_to_f16(random_float(seed) * (at % 7 ? size : 1e-6F));
-            cache.f32[at] = ert_f16_to_f32(cache.f16[1 + at]);
-            cache.values[(size_t)p * MAX_DIMS + d] = cache.f32[at];
+            struct place at = place_of(type, keys, p, d);
+            float *value = &cache.values[(size_t)p * MAX_DIMS + d];
+            uint16_t scale = ert_f32_to_bf16(fabsf(random_float(seed)) * (p % 5 ? size : 1e-6F));
+            if (type == RT_CACHE_Q8 && d % 32 == 0)
+                memcpy(cache.cached + at.scale, &scale, sizeof scale);
+            *value = random_float(seed) * (d % 7 ? size : 1e-6F);
+            put_value(&cache, seed, at, value);
         }
     return cache;
 }
@@ -727,17 +810,16 @@ static struct cache new_cache(uint64_t *seed, bool keys, uint32_t n, float size)
 static void free_cache(struct cache *cache)
 {
     free_floats(cache->values);
-    free(cache->f16);
-    free_floats(cache->f32);
+    free(cache->cached - rt_cache_element(cache->type));
 }
 
-static struct rt_cached positions(const struct cache *cache, bool f16, uint32_t dims, uint32_t n)
+static struct rt_cached positions(const struct cache *cache, uint32_t dims, uint32_t n)
 {
-    return (struct rt_cached){f16 ? (const void *)(cache->f16 + 1) : cache->f32, MAX_DIMS, dims, n};
+    return (struct rt_cached){cache->cached, MAX_DIMS, dims, n};
 }
 
 struct attention_case {
-    bool f16;
+    enum rt_cache_type type;
     uint32_t dims, n, n_queries;
 };
 
@@ -745,8 +827,8 @@ struct attention_case {
 static void check_score(rt_score_fn *fn, rt_score_fn *scalar, struct attention_case t)
 {
     uint64_t seed = t.dims + 1000 * t.n + t.n_queries;
-    struct cache cache = new_cache(&seed, true, t.n, 2);
-    struct rt_cached keys = positions(&cache, t.f16, t.dims, t.n);
+    struct cache cache = new_cache(&seed, t.type, true, t.n, 2);
+    struct rt_cached keys = positions(&cache, t.dims, t.n);
     size_t room = (size_t)(t.n_queries - 1) * RT_CACHE_BLOCK + (t.n + 15) / 16 * 16;
     float *q = new_floats((size_t)t.n_queries * MAX_DIMS), *out = new_floats(room);
     float *expected = new_floats(room), *alone = new_floats((t.n + 15) / 16 * 16);
@@ -781,8 +863,8 @@ static void check_mix(rt_mix_fn *fn, rt_mix_fn *scalar, struct attention_case t)
 {
     uint64_t seed = t.dims + 1000 * t.n + t.n_queries;
     uint32_t stride = MAX_DIMS + t.n_queries % 3;
-    struct cache cache = new_cache(&seed, false, t.n, 3);
-    struct rt_cached values = positions(&cache, t.f16, t.dims, t.n);
+    struct cache cache = new_cache(&seed, t.type, false, t.n, 3);
+    struct rt_cached values = positions(&cache, t.dims, t.n);
     size_t n_weights = (size_t)(t.n_queries - 1) * RT_CACHE_BLOCK + t.n;
     size_t n_out = (size_t)(t.n_queries - 1) * stride + t.dims;
     float *weights = new_floats(n_weights), *alone = new_floats(t.dims);
@@ -815,37 +897,47 @@ static void check_mix(rt_mix_fn *fn, rt_mix_fn *scalar, struct attention_case t)
 
 /* Numbers of positions around tiles and strips of them, numbers of queries around those of a step.
  */
-#define FOR_EACH_ATTENTION_CASE(is_f16, call)                                                      \
+#define FOR_EACH_ATTENTION_CASE(type, call)                                                        \
     do {                                                                                           \
         static const uint32_t counts[] = {1, 2, 15, 16, 17, 33, 63, 64, 65, 100, 127, 128};        \
         static const uint32_t queries[] = {1, 2, 3, 4, 5, 6, 7, 9, 13, 24};                        \
         for (uint32_t dims = 32; dims <= MAX_DIMS; dims += 32)                                     \
             for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)                          \
                 for (size_t i = c % 3; i < sizeof queries / sizeof queries[0]; i += 3) {           \
-                    struct attention_case t = {is_f16, dims, counts[c], queries[i]};               \
+                    struct attention_case t = {type, dims, counts[c], queries[i]};                 \
                     call;                                                                          \
                 }                                                                                  \
     } while (0)
 
 static void check_score_f16(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    FOR_EACH_ATTENTION_CASE(true, check_score(k->score_f16, scalar->score_f16, t));
+    FOR_EACH_ATTENTION_CASE(RT_CACHE_F16, check_score(k->score_f16, scalar->score_f16, t));
+}
+
+static void check_score_q8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    FOR_EACH_ATTENTION_CASE(RT_CACHE_Q8, check_score(k->score_q8, scalar->score_q8, t));
 }
 
 static void check_score_f32(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    FOR_EACH_ATTENTION_CASE(false, check_score(k->score_f32, scalar->score_f32, t));
+    FOR_EACH_ATTENTION_CASE(RT_CACHE_F32, check_score(k->score_f32, scalar->score_f32, t));
 }
 
 static void check_mix_f16(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    FOR_EACH_ATTENTION_CASE(true, check_mix(k->mix_f16, scalar->mix_f16, t));
+    FOR_EACH_ATTENTION_CASE(RT_CACHE_F16, check_mix(k->mix_f16, scalar->mix_f16, t));
+}
+
+static void check_mix_q8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    FOR_EACH_ATTENTION_CASE(RT_CACHE_Q8, check_mix(k->mix_q8, scalar->mix_q8, t));
 }
 
 static void check_mix_f32(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    FOR_EACH_ATTENTION_CASE(false, check_mix(k->mix_f32, scalar->mix_f32, t));
-    struct attention_case long_one = {false, 64, 1000, 1};
+    FOR_EACH_ATTENTION_CASE(RT_CACHE_F32, check_mix(k->mix_f32, scalar->mix_f32, t));
+    struct attention_case long_one = {RT_CACHE_F32, 64, 1000, 1};
     check_mix(k->mix_f32, scalar->mix_f32, long_one);
 }
 

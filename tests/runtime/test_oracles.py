@@ -48,11 +48,11 @@ def ids_of(path, n=TOKENS, seed=1):
     return np.random.default_rng(seed).integers(0, vocab, n)
 
 
-def run(path, schedule, ids, threads=1, chunk=64, isa=None, check=True):
+def run(path, schedule, ids, threads=1, chunk=64, isa=None, cache_bits=16):
     """float32 [tokens][n_vocab] of our forward pass. schedule: [(token, point name)]."""
     (work / "schedule").write_text("".join(f"{t} {p}\n" for t, p in schedule))
     (work / "ids").write_text(" ".join(map(str, ids)))
-    command = [driver, "--threads", str(threads), "--chunk", str(chunk)]
+    command = [driver, "--threads", str(threads), "--chunk", str(chunk), "--cache-bits", str(cache_bits)]
     command += ["--isa", isa] if isa else []
     done = subprocess.run([*command, path, work / "schedule", work / "ids", work / "out"],
                           capture_output=True, text=True)
@@ -191,6 +191,53 @@ def test_every_point_is_near_numpy():
                 for isa in ("scalar", None):
                     assert_close(run(path, [(0, point(variant, percent))], ids, isa=isa), want,
                                  f"{name} {variant} tier {tier} {isa}", bound)
+
+
+def test_an_8_bit_cache_is_near_numpy():
+    """A change in the last place of numpy's own norms moves these logits by up to 1e-3 of their size, as keys and
+    values tip over to the next code; 16 bits instead of 8 move them by more than the bound, and by less than 4 %."""
+    need_packtool()
+    for name in SHAPES:
+        path = pack_of(name)
+        ids = ids_of(path)
+        for tier, percent in enumerate(percents(path)):
+            p, what = [(0, point("w4a16", percent))], f"{name} tier {tier}"
+            want = packtool.reference_forward(path, ids, [("w4a16", tier)] * len(ids), cache_bits=8)
+            for isa in ("scalar", None):
+                assert_close(run(path, p, ids, isa=isa, cache_bits=8), want, f"{what} {isa}", 2e-3)
+            with_16 = run(path, p, ids)
+            assert_close(with_16, want, f"{what} with 16 bits", 0.04)
+            assert rms(with_16 - want) > 2e-3 * rms(want), f"{what}: a cache of 8 bits is as one of 16"
+
+
+def test_an_8_bit_cache_goes_through_any_switches():
+    need_packtool()
+    path = pack_of("gqa")
+    ids = ids_of(path)
+    for seed in range(3):
+        schedule, per_token = random_schedule(path, seed)
+        assert_close(run(path, schedule, ids, cache_bits=8),
+                     packtool.reference_forward(path, ids, per_token, cache_bits=8), f"schedule {seed}", 0.03)
+
+
+def test_bits_of_an_8_bit_cache_do_not_depend_on_threads_or_chunks():
+    need_packtool()
+    for name in ("padded", "qwen3"):
+        path = pack_of(name)
+        ids = ids_of(path, 140)
+        for p in ("w8a8", "w4a16-r80"):
+            first = run(path, [(0, p)], ids, cache_bits=8)
+            for threads, chunk in ((2, 64), (3, 140), (1, 1), (2, 7)):
+                assert_same_bits(first, run(path, [(0, p)], ids, threads, chunk, cache_bits=8),
+                                 f"{name} {p} {threads} {chunk}")
+            assert_same_bits(first, run(path, [(0, p), (1, p)], ids, cache_bits=8), f"{name} {p} token by token")
+
+
+def test_f32_keeps_its_cache():
+    need_packtool()
+    path = pack_of("gqa", kind="f32")
+    ids = ids_of(path)
+    assert_same_bits(run(path, [(0, "f32")], ids), run(path, [(0, "f32")], ids, cache_bits=8), "f32")
 
 
 def test_f32_is_near_numpy():

@@ -40,6 +40,13 @@ static int open_session(void **state)
     return rt_session_create(&session, pack, team, &config, NULL);
 }
 
+static int open_8_bit_session(void **state)
+{
+    (void)state;
+    const struct rt_session_config config = {.n_ctx = CONTEXT, .chunk = CHUNK, .cache_bits = 8};
+    return rt_session_create(&session, pack, team, &config, NULL);
+}
+
 static int close_session(void **state)
 {
     (void)state;
@@ -79,12 +86,37 @@ static void bad_configurations_are_refused(void **state)
     assert_null(s);
     assert_non_null(strstr(err.text, "at most 256"));
     assert_int_equal(rt_session_create(&s, pack, team, &too_wide, &err), -ERT_E_RANGE);
+    const struct rt_session_config odd_bits = {.cache_bits = 12};
+    assert_int_equal(rt_session_create(&s, pack, team, &odd_bits, &err), -ERT_E_RANGE);
+    assert_null(s);
+    assert_non_null(strstr(err.text, "12 bits"));
     const struct rt_session_config defaults = {0};
     assert_int_equal(rt_session_create(&s, pack, team, &defaults, &err), 0);
     assert_int_equal(rt_session_capacity(s), pack->model.n_ctx);
     /* Keys and values: 2 layers, 2 heads of 64, 256 positions, 2 bytes. */
     assert_true(rt_session_bytes(s) > 2ul * 2 * 2 * 64 * 256 * 2);
     rt_session_free(s);
+}
+
+static size_t bytes_of(const struct rt_pack *of, uint32_t cache_bits)
+{
+    struct rt_session *s = NULL;
+    const struct rt_session_config config = {.cache_bits = cache_bits};
+    assert_int_equal(rt_session_create(&s, of, team, &config, NULL), 0);
+    size_t bytes = rt_session_bytes(s);
+    rt_session_free(s);
+    return bytes;
+}
+
+/* 2 layers, keys and values, 2 heads of 64 in 2 groups, 256 positions: 34 bytes a group, not 64. */
+static void a_cache_of_8_bits_is_half_as_large(void **state)
+{
+    (void)state;
+    assert_int_equal(bytes_of(pack, 16), bytes_of(pack, 0));
+    assert_int_equal(bytes_of(pack, 16) - bytes_of(pack, 8), 2ul * 2 * 2 * 2 * 256 * (64 - 34));
+    struct rt_pack *f32 = random_pack("f32");
+    assert_int_equal(bytes_of(f32, 8), bytes_of(f32, 16));
+    rt_pack_free(f32);
 }
 
 static void what_does_not_fit_is_refused_whole(void **state)
@@ -396,6 +428,8 @@ int main(void)
         cmocka_unit_test(what_a_session_needs_is_known_before),
         SESSION_TEST(what_does_not_fit_is_refused_whole),
         SESSION_TEST(a_rewind_forgets),
+        {"a_rewind_forgets_8_bits_too", a_rewind_forgets, open_8_bit_session, close_session, NULL},
+        cmocka_unit_test(a_cache_of_8_bits_is_half_as_large),
         SESSION_TEST(a_stop_between_chunks_keeps_what_was_fed),
         SESSION_TEST(prefill_has_a_variant_of_its_own),
         SESSION_TEST(a_point_may_change_between_chunks),

@@ -58,14 +58,33 @@ def silu(x):
     return x / (f32(1) + np.exp(-x))
 
 
+def to_bf16(x):
+    """float32 values rounded to the nearest bf16, ties to even: half of the last place that stays, less one where
+    that place is even, carries over."""
+    bits = np.asarray(x, f32).view(np.uint32)
+    return ((bits + 0x7fff + (bits >> 16 & 1)) & np.uint32(0xffff0000)).view(f32)
+
+
+def cached(x, bits):
+    """x f32[...][dims] as a cache of 8, 16 or 32 bits gives it back."""
+    if bits == 32:
+        return x
+    if bits == 16:
+        return x.astype(np.float16).astype(f32)
+    groups = x.reshape(*x.shape[:-1], -1, GROUP)
+    scale = to_bf16(np.abs(groups).max(axis=-1, keepdims=True) / f32(127))
+    inverse = np.divide(f32(1), scale, out=np.zeros_like(scale), where=scale > 0)
+    return (np.rint(groups * inverse).clip(-127, 127) * scale).reshape(x.shape)
+
+
 class Forward:
     """One run over ids with a point (variant, tier) for each."""
 
-    def __init__(self, pack, points, nudge):
+    def __init__(self, pack, points, nudge, cache_bits):
         self.pack, self.model, self.nudge = pack, pack.model, f32(1 + nudge)
         self.embd = layout.pad(self.model["n_embd"])
         self.head_pad = layout.pad(self.model["head_dim"])
-        self.cache_type = f32 if pack.meta["kind"] == "f32" else np.float16
+        self.cache_bits = 32 if pack.meta["kind"] == "f32" else cache_bits
         self.points = points
         self.runs = [(VARIANT_BITS[v], tier, np.array([i for i, p in enumerate(points) if p == (v, tier)]))
                      for v, tier in dict.fromkeys(points)]
@@ -105,7 +124,7 @@ class Forward:
         for bits, _, at in self.runs:
             y = matrix.product(w, a[at], n_kv * self.head_pad, self.embd, *bits)
             out[at] = (y if bias is None else y + bias).reshape(len(at), n_kv, self.head_pad)
-        return (rotation(out) if rotation else out).astype(self.cache_type).astype(f32)
+        return cached(rotation(out) if rotation else out, self.cache_bits)
 
     def attention(self, x, layer):
         m, n_heads = self.model, self.model["n_heads"]
@@ -166,11 +185,12 @@ class Forward:
         return out
 
 
-def reference_forward(pack, ids, points, nudge=0.0):
+def reference_forward(pack, ids, points, nudge=0.0, cache_bits=16):
     """f32[len(ids)][n_vocab]: the logits after each token, from an empty context. pack: a Pack or a path;
     points: one (variant, tier) per token, e.g. ("w4a16", 2). nudge: a relative change of every norm's
     result; one of the last place (2e-7) shows how far roundings alone move the logits, since the page
-    leaves the order of some float sums open and quantization amplifies that."""
+    leaves the order of some float sums open and quantization amplifies that. cache_bits: 16 or 8, of the keys and
+    values that are read back."""
     if isinstance(pack, (str, pathlib.Path)):
         pack = layout.read_pack(pack)
-    return Forward(pack, [tuple(p) for p in points], nudge).logits(ids)
+    return Forward(pack, [tuple(p) for p in points], nudge, cache_bits).logits(ids)

@@ -20,6 +20,7 @@
 typedef simde__mmask16 __mmask16;
 
 typedef uint8_t emulated_u8x16 __attribute__((vector_size(16)));
+typedef int8_t emulated_s8x16 __attribute__((vector_size(16)));
 typedef uint16_t emulated_u16x16 __attribute__((vector_size(32)));
 typedef int32_t emulated_s32x16 __attribute__((vector_size(64)));
 typedef float emulated_f32x8 __attribute__((vector_size(32)));
@@ -31,10 +32,12 @@ typedef double emulated_f64x8 __attribute__((vector_size(64)));
     {                                                                                              \
         return (to) __builtin_convertvector((from_lanes)v, to_lanes);                              \
     }
+#undef _mm512_cvtepi8_epi32
 #undef _mm512_cvtepu8_epi32
 #undef _mm512_cvtepu16_epi32
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtps_pd
+CONVERT(_mm512_cvtepi8_epi32, __m128i, emulated_s8x16, __m512i, emulated_s32x16)
 CONVERT(_mm512_cvtepu8_epi32, __m128i, emulated_u8x16, __m512i, emulated_s32x16)
 CONVERT(_mm512_cvtepu16_epi32, __m256i, emulated_u16x16, __m512i, emulated_s32x16)
 CONVERT(_mm512_cvtepi32_ps, __m512i, emulated_s32x16, __m512, emulated_f32x16)
