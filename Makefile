@@ -102,10 +102,11 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(foreach r,runtime policies device base,$(
 	$(if $(V),,@echo "  link $@")
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
 
-bench: all $(BUILD)/bench/kernels $(BUILD)/bench/decide ## kernels beside the machine's bandwidth, decisions, then points and swaps of the model
+bench: all $(BUILD)/bench/kernels $(BUILD)/bench/decide ## kernels beside the machine's bandwidth, decisions, points and swaps of the model, then beside llama.cpp (docs/performance.md)
 	$(BUILD)/bench/kernels
 	$(BUILD)/bench/decide
 	$(BUILD)/edgert bench --switch
+	$(PYTHON) bench/peer --edgert $(BUILD)/edgert --work $(BUILD)/peer --write docs/performance.md
 
 tests: $(TESTS) $(DRIVERS) ## build every test program
 
