@@ -173,6 +173,34 @@ def test_mains_and_warning_through_upowerd():
             assert g.stop() == {"stopped": True}
 
 
+def test_the_shipped_policies_pause_for_the_batterys_end():
+    """UPower calls a battery of 4 % critical; what the policies call flat comes below 3 %."""
+    shipped = (tap.root / "policies.yaml").read_text()
+    for policy, pause in ("performance", 4), ("balanced", 6), ("power-saver", 6), ("cool", 6):
+        with mock() as m:
+            home = m.battery(45)
+            mains = m.device("power_supply", "AC", type="Mains", online=0)
+
+            def charge(percent, status):
+                for name, content in ("energy_now", percent * 400000), ("capacity", percent), ("status", status):
+                    m.write(f"{home}/{name}", content)
+                m.write(f"{mains}/online", int(status == "Charging"))
+                m.udev_event("change", mains)
+                m.udev_event("change", home)
+            m.start_bus()
+            m.start_upowerd()
+            with m.loop(policy, policies=shipped) as g:
+                g.until(lambda s: value(s, "battery.warning") == 0 and s["state"] < pause, "at work")
+                charge(4, "Discharging")
+                status = g.until(at(pause), "paused")
+                assert value(status, "battery.warning") == 2 and "(critical)" in status["reason"], status
+                charge(2, "Discharging")
+                g.until(lambda s: value(s, "battery.charge") == 2 and at(pause)(s), "paused still")
+                charge(2, "Charging")
+                g.until(lambda s: s["state"] < pause, "at work again, from the mains")
+                assert g.stop() == {"stopped": True}
+
+
 def test_two_batteries_through_upowerd_weigh_by_their_energy():
     """90 % of 20 Wh and 30 % of 60 Wh are 45 % of 80 Wh; 1 W and 5 W are 6 W."""
     with mock() as m:
