@@ -116,7 +116,7 @@ static inline void rt_add_bias(float *x, const float *bias, uint32_t n)
         x[i] += bias[i];
 }
 
-/* Quantizes groups [first, first + n) of one column as the step's variant asks, f32 reads floats as
+/* Quantizes groups [first, first + n) of one column as the step's variant asks; f32 reads floats as
  * they are. */
 void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_t col,
                         uint32_t first, uint32_t n);

@@ -92,9 +92,9 @@ static void open_model(struct stage *s, const struct shape *shape, uint32_t n_se
     s->f.step = (struct rt_step){.variant = &rt_variants[RT_F32], .tier = &s->tier};
 }
 
-/* Random numbers that an f16 holds exactly, and so does a cache of 8 bits: codes of one scale, a
- * power of two, in each 32 of them, and the largest code among them. */
-static float *new_cached(uint64_t *seed, size_t n, float size)
+/* Random numbers that a cache of 8 bits holds exactly: codes of one scale, a bf16, in each
+ * 32 of them, and the largest code among them. */
+static float *new_codes(uint64_t *seed, size_t n, float size)
 {
     float *x = new_floats(n), scale = 0;
     for (size_t i = 0; i < n; i++) {
@@ -122,8 +122,10 @@ static void open_stage(struct stage *s, const struct shape *shape, uint32_t n_se
     size_t rows = (size_t)n_sequences * LONGEST;
     *s = (struct stage){.shape = *shape, .workers = 1};
     open_model(s, shape, n_sequences);
+    float *(*new_cached)(uint64_t *, size_t, float) =
+        shape->cache == RT_CACHE_Q8 ? new_codes : new_values;
     s->keys = new_cached(&seed, rows * kv, 2);
-    s->values = new_cached(&seed, rows * kv, 4);
+    s->values = new_cached(&seed, rows * kv, 3);
     s->queries = new_values(&seed, rows * shape->n_heads * shape->head_pad, 2);
     s->angles = new_values(&seed, (size_t)LONGEST * half, 3);
     s->turn = new_floats((size_t)COLS * half * 2);
