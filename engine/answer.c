@@ -278,8 +278,18 @@ static enum pol_speculation speculation_of_rung(const struct ert_engine *e)
     return policy ? policy->states[rungs_state(e->code)].speculation : POL_SPECULATION_AUTO;
 }
 
+/* Whether a new point or a cancel waits for the token in hand. */
+static bool is_awaited(void *ctx)
+{
+    const struct answering *a = ctx;
+    struct rt_switch_take take = rt_switch_take(a->engine->sw, ert_now_ns());
+    return take.index != a->talk->taken || take.failsafe != a->engine->failsafe ||
+           atomic_load(&a->talk->cancel);
+}
+
 /* Feeds id. It was computed with the last pass if it was guessed then; else here, with guesses of
- * the at most `most` tokens that may follow the one drawn next. */
+ * the at most `most` tokens that may follow the one drawn next, which are dropped when a new point
+ * comes meanwhile: it waits for this token, as it would without guesses, but for no other. */
 static int decode(struct answering *a, int32_t id, uint32_t most, struct ert_error *err)
 {
     struct ert_conversation *talk = a->talk;
@@ -289,12 +299,14 @@ static int decode(struct answering *a, int32_t id, uint32_t most, struct ert_err
         a->accepted++;
         return 0;
     }
-    uint32_t n = guesses_make(&talk->guesses, speculation_of_rung(a->engine), most, ids);
+    uint32_t made = guesses_make(&talk->guesses, speculation_of_rung(a->engine), most, ids);
+    uint32_t n = made;
     uint64_t begin = ert_now_ns();
-    int rc = rt_session_feed_ahead(talk->session, id, ids, &n, err);
+    int rc = rt_session_feed_ahead(talk->session, id, ids, &n, is_awaited, a, err);
     if (rc)
         return rc;
-    rt_speculation_timed(&talk->guesses.speculation, n, ert_now_ns() - begin);
+    if (n == made)
+        rt_speculation_timed(&talk->guesses.speculation, n, ert_now_ns() - begin);
     a->drafted += n;
     return 0;
 }

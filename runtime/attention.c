@@ -82,6 +82,7 @@ struct bundle {
 /* How the step's attention is cut into units: bundle by bundle, KV head by KV head. Few columns
  * also share out the blocks; many give each unit all of them. */
 struct cut {
+    uint32_t n_cols;                /* of the step */
     uint32_t n_bundles, cols;       /* columns of a bundle, but for the last */
     uint32_t units, blocks_of_unit; /* of a bundle and KV head */
 };
@@ -91,24 +92,24 @@ static uint32_t heads_of_group(const struct rt_forward *f)
     return f->pack->model.n_heads / f->pack->model.n_kv_heads;
 }
 
-static struct cut cut_step(const struct rt_forward *f)
+static struct cut cut_step(const struct rt_forward *f, uint32_t n)
 {
-    uint32_t n = f->step.n_cols, last = rt_position_of(&f->step, n - 1);
+    uint32_t last = rt_position_of(&f->step, n - 1);
     uint32_t blocks = last / RT_CACHE_BLOCK + 1, cols = f->step.side_by_side ? 1 : RT_FEW_COLS;
     bool few = n <= RT_FEW_COLS;
-    return (struct cut){(n + cols - 1) / cols, cols, few ? blocks : 1, few ? 1 : blocks};
+    return (struct cut){n, (n + cols - 1) / cols, cols, few ? blocks : 1, few ? 1 : blocks};
 }
 
-uint32_t rt_attention_units(const struct rt_forward *f)
+uint32_t rt_attention_units(const struct rt_forward *f, uint32_t n_cols)
 {
-    struct cut cut = cut_step(f);
+    struct cut cut = cut_step(f, n_cols);
     return cut.n_bundles * f->pack->model.n_kv_heads * cut.units;
 }
 
 static struct bundle bundle_at(const struct rt_forward *f, const struct cut *cut, uint32_t index)
 {
     uint32_t groups = f->pack->model.n_kv_heads, col = index / groups * cut->cols;
-    uint32_t left = f->step.n_cols - col;
+    uint32_t left = cut->n_cols - col;
     return (struct bundle){index % groups, col, left < cut->cols ? left : cut->cols, index};
 }
 
@@ -288,10 +289,10 @@ static bool is_complete(struct rt_forward *f, uint32_t bundle, uint32_t n, uint3
     return true;
 }
 
-void rt_attend(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end, unsigned worker,
-               const float *turn)
+void rt_attend(struct rt_forward *f, uint32_t layer, uint32_t n_cols, uint32_t first, uint32_t end,
+               unsigned worker, const float *turn)
 {
-    struct cut cut = cut_step(f);
+    struct cut cut = cut_step(f, n_cols);
     for (uint32_t n; first < end; first += n) {
         uint32_t from = first % cut.units;
         n = end - first < cut.units - from ? end - first : cut.units - from;

@@ -20,9 +20,10 @@ void rt_cache_values(const struct rt_forward *f, uint32_t layer, uint32_t col, c
 
 /* f->mixed = softmax(q K^T / sqrt(head_dim)) V of one layer over the positions up to each column's
  * own, from f->q and the cache, quantized: so many equal units, and units first .. end - 1 of them.
+ * n_cols: the step's first so many columns.
  * turn: angles of the step's columns (struct rt_stream). */
-uint32_t rt_attention_units(const struct rt_forward *f);
-void rt_attend(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end, unsigned worker,
-               const float *turn);
+uint32_t rt_attention_units(const struct rt_forward *f, uint32_t n_cols);
+void rt_attend(struct rt_forward *f, uint32_t layer, uint32_t n_cols, uint32_t first, uint32_t end,
+               unsigned worker, const float *turn);
 
 #endif

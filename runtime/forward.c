@@ -16,6 +16,7 @@ struct place {
     unsigned worker;
     struct rt_stream *stream;   /* its own, or the one that all share */
     uint32_t first_col, stride; /* of the columns it brings forward there */
+    uint32_t n_cols;            /* of the step, of which a hurry may have left but the first */
 };
 
 /* ---- stages -------------------------------------------------------------------------------- */
@@ -66,9 +67,9 @@ void rt_quantize_groups(const struct rt_forward *f, struct rt_signal *s, uint32_
 
 /* One group of every column, x[n_cols][32], into a signal. */
 static void keep_group(const struct rt_forward *f, struct rt_signal *s, uint32_t group,
-                       const float *x)
+                       uint32_t n_cols, const float *x)
 {
-    for (uint32_t col = 0; col < f->step.n_cols; col++, x += PACK_GROUP) {
+    for (uint32_t col = 0; col < n_cols; col++, x += PACK_GROUP) {
         if (f->step.variant->act_bits == 0)
             memcpy(s->f32 + (size_t)col * s->width + group * PACK_GROUP, x, PACK_GROUP * sizeof *x);
         quantize_floats(f, s, col, group, 1, x);
@@ -175,7 +176,7 @@ static void make_keys(struct rt_forward *f, uint32_t layer, struct rows r, struc
 {
     const struct rt_model *m = &f->pack->model;
     const struct rt_layer *l = &f->pack->layers[layer];
-    uint32_t kv = m->n_kv_heads * m->head_pad, unit = cache_unit(f, l), n = f->step.n_cols;
+    uint32_t kv = m->n_kv_heads * m->head_pad, unit = cache_unit(f, l), n = at.n_cols;
     product(f, &l->k, &at.stream->normed, 0, n, r, m->n_embd_pad, f->k + r.first, kv);
     for (uint32_t col = 0; col < n; col++) {
         float *keys = f->k + (size_t)col * kv;
@@ -195,7 +196,7 @@ static void make_values(struct rt_forward *f, uint32_t layer, struct rows r, str
 {
     const struct rt_model *m = &f->pack->model;
     const struct rt_layer *l = &f->pack->layers[layer];
-    uint32_t kv = m->n_kv_heads * m->head_pad, n = f->step.n_cols;
+    uint32_t kv = m->n_kv_heads * m->head_pad, n = at.n_cols;
     product(f, &l->v, &at.stream->normed, 0, n, r, m->n_embd_pad, f->v + r.first, kv);
     for (uint32_t col = 0; col < n; col++) {
         float *values = f->v + (size_t)col * kv;
@@ -221,7 +222,7 @@ static void project(struct rt_forward *f, uint32_t layer, uint32_t first, uint32
         make_values(f, layer, in_rows(v, unit), at);
     q = in_rows(q, PACK_GROUP);
     if (q.n)
-        product(f, &l->q, &at.stream->normed, 0, f->step.n_cols, q, m->n_embd_pad, f->q + q.first,
+        product(f, &l->q, &at.stream->normed, 0, at.n_cols, q, m->n_embd_pad, f->q + q.first,
                 m->n_heads * m->head_pad);
 }
 
@@ -229,7 +230,7 @@ static void project(struct rt_forward *f, uint32_t layer, uint32_t first, uint32
 static void attend(struct rt_forward *f, uint32_t layer, uint32_t first, uint32_t end,
                    struct place at)
 {
-    rt_attend(f, layer, first, end, at.worker, at.stream->turn);
+    rt_attend(f, layer, at.n_cols, first, end, at.worker, at.stream->turn);
 }
 
 /* out = O mixed; units: tiles of rows. */
@@ -238,8 +239,7 @@ static void project_out(struct rt_forward *f, uint32_t layer, uint32_t first, ui
 {
     const struct rt_model *m = &f->pack->model;
     struct rows rows = in_rows((struct rows){first, end - first}, PACK_TILE);
-    (void)at;
-    product(f, &f->pack->layers[layer].o, &f->mixed, 0, f->step.n_cols, rows,
+    product(f, &f->pack->layers[layer].o, &f->mixed, 0, at.n_cols, rows,
             m->n_heads * f->step.tier->dims[layer].vo, f->out + rows.first, m->n_embd_pad);
 }
 
@@ -250,7 +250,7 @@ static void attention(struct rt_forward *f, uint32_t i, struct place at)
     uint32_t kv = m->n_kv_heads * m->head_pad / cache_unit(f, &f->pack->layers[i]);
     uint32_t q = m->n_heads * f->step.tier->dims[i].qk / PACK_GROUP;
     stage(f, project, i, 2 * kv + q, at);
-    stage(f, attend, i, rt_attention_units(f), at);
+    stage(f, attend, i, rt_attention_units(f, at.n_cols), at);
     stage(f, project_out, i, m->n_embd_pad / PACK_TILE, at);
 }
 
@@ -261,23 +261,23 @@ static void attention(struct rt_forward *f, uint32_t i, struct place at)
 static void gate_group(struct rt_forward *f, uint32_t layer, uint32_t group, struct place at)
 {
     const struct rt_layer *l = &f->pack->layers[layer];
-    uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
+    uint32_t n = at.n_cols, embd = f->pack->model.n_embd_pad;
     size_t size = (size_t)f->chunk * PACK_GROUP;
     float *g = f->gate + at.worker * 2 * size, *up = g + size;
     struct rows rows = {group * PACK_GROUP, PACK_GROUP};
     product(f, &l->gate, &at.stream->normed, 0, n, rows, embd, g, PACK_GROUP);
     product(f, &l->up, &at.stream->normed, 0, n, rows, embd, up, PACK_GROUP);
     f->kernels->swiglu(g, up, n * PACK_GROUP);
-    keep_group(f, &f->gated, group, g);
+    keep_group(f, &f->gated, group, n, g);
 }
 
 static void compensate_group(struct rt_forward *f, uint32_t layer, uint32_t group, struct place at)
 {
     float *c = f->gate + at.worker * 2 * (size_t)f->chunk * PACK_GROUP;
-    product(f, &f->pack->layers[layer].comp_v, &at.stream->normed, 0, f->step.n_cols,
+    product(f, &f->pack->layers[layer].comp_v, &at.stream->normed, 0, at.n_cols,
             (struct rows){group * PACK_GROUP, PACK_GROUP}, f->pack->model.n_embd_pad, c,
             PACK_GROUP);
-    keep_group(f, &f->comp, group, c);
+    keep_group(f, &f->comp, group, at.n_cols, c);
 }
 
 /* Units: groups of 32 channels of the MLP, then of the compensator, where the tier has one. */
@@ -298,17 +298,27 @@ static void project_down(struct rt_forward *f, uint32_t layer, uint32_t first, u
 {
     const struct rt_layer *l = &f->pack->layers[layer];
     const struct rt_dims *d = &f->step.tier->dims[layer];
-    uint32_t n = f->step.n_cols, embd = f->pack->model.n_embd_pad;
+    uint32_t n = at.n_cols, embd = f->pack->model.n_embd_pad;
     struct rows rows = in_rows((struct rows){first, end - first}, PACK_TILE);
-    (void)at;
     product(f, &l->down, &f->gated, 0, n, rows, d->mlp, f->out + rows.first, embd);
     if (d->comp)
         product(f, &l->comp_u, &f->comp, 0, n, rows, d->comp, f->correction + rows.first, embd);
 }
 
+/* Drops all columns but the first, from the next layer on, where the caller is in a hurry. Workers
+ * read f->n_cols after a layer's last barrier and before the next one's first; this is after that
+ * one and before the last. */
+static void lighten(struct rt_forward *f, struct place at)
+{
+    const struct rt_step *s = &f->step;
+    if (at.worker == 0 && s->in_hurry && at.n_cols > 1 && s->in_hurry(s->ctx))
+        f->n_cols = 1;
+}
+
 static void mlp(struct rt_forward *f, uint32_t i, struct place at)
 {
     uint32_t channels = f->step.tier->dims[i].mlp + f->step.tier->dims[i].comp;
+    lighten(f, at);
     stage(f, gate, i, channels / PACK_GROUP, at);
     stage(f, project_down, i, f->pack->model.n_embd_pad / PACK_TILE, at);
 }
@@ -344,17 +354,17 @@ static void layer(struct rt_forward *f, uint32_t i, struct place at)
     const struct rt_layer *l = &f->pack->layers[i];
     const struct rt_extras *x = &f->step.tier->extras[i];
     const float *correction = f->step.tier->dims[i].comp ? f->correction : NULL;
-    for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride)
+    for (uint32_t col = at.first_col; col < at.n_cols; col += at.stride)
         normalize(f, at.stream, l->norm_attn, col);
     meet(f, at);
     attention(f, i, at);
-    for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride) {
+    for (uint32_t col = at.first_col; col < at.n_cols; col += at.stride) {
         add_residual(f, at.stream, col, x->attn_bias, NULL);
         normalize(f, at.stream, l->norm_mlp, col);
     }
     meet(f, at);
     mlp(f, i, at);
-    for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride)
+    for (uint32_t col = at.first_col; col < at.n_cols; col += at.stride)
         add_residual(f, at.stream, col, x->mlp_bias, correction);
 }
 
@@ -365,7 +375,7 @@ static void project_head(struct rt_forward *f, uint32_t from, uint32_t first, ui
                          struct place at)
 {
     const struct rt_model *m = &f->pack->model;
-    uint32_t left = f->step.n_cols - from, rows = m->n_vocab_pad - first * HEAD_ROWS;
+    uint32_t left = at.n_cols - from, rows = m->n_vocab_pad - first * HEAD_ROWS;
     struct rows r = in_rows((struct rows){first, end - first}, HEAD_ROWS);
     r.n = r.n < rows ? r.n : rows;
     product(f, &f->pack->head, &at.stream->normed, from, left < RT_HEAD_COLS ? left : RT_HEAD_COLS,
@@ -387,7 +397,7 @@ static void copy_logits(struct rt_forward *f, uint32_t from, uint32_t first, uin
 /* logits = HEAD rmsnorm(x, NORM_FINAL) of the last n_logits columns, a few at a time */
 static void head(struct rt_forward *f, struct place at)
 {
-    uint32_t n = f->step.n_cols, first = n - f->step.n_logits;
+    uint32_t n = at.n_cols, first = f->step.n_cols - f->step.n_logits;
     uint32_t units = (f->pack->model.n_vocab_pad + HEAD_ROWS - 1) / HEAD_ROWS;
     for (uint32_t col = at.first_col; col < n; col += at.stride)
         if (col >= first)
@@ -404,10 +414,11 @@ static void step(void *ctx, unsigned worker, unsigned n)
 {
     struct rt_forward *f = ctx;
     bool few = f->step.n_cols <= RT_FEW_COLS;
-    struct place at = {worker, few ? &f->own[worker] : &f->shared, few ? 0 : worker, few ? 1 : n};
-    for (uint32_t col = at.first_col; col < f->step.n_cols; col += at.stride)
+    struct place at = {worker, few ? &f->own[worker] : &f->shared, few ? 0 : worker, few ? 1 : n,
+                       f->step.n_cols};
+    for (uint32_t col = at.first_col; col < at.n_cols; col += at.stride)
         embed(f, at.stream, col);
-    for (uint32_t i = 0; i < f->pack->model.n_layers; i++)
+    for (uint32_t i = 0; i < f->pack->model.n_layers; i++, at.n_cols = f->n_cols)
         layer(f, i, at);
     if (f->step.n_logits)
         head(f, at);
@@ -415,5 +426,6 @@ static void step(void *ctx, unsigned worker, unsigned n)
 
 void rt_forward_run(struct rt_forward *f, unsigned workers)
 {
+    f->n_cols = f->step.n_cols;
     rt_team_run(f->team, workers, step, f);
 }

@@ -60,6 +60,10 @@ struct rt_step {
     bool side_by_side;  /* column i is the next token of sequence i; else all follow each other */
     uint32_t n_logits;  /* of the last so many columns */
     float *logits_out;  /* [n_logits][n_vocab] or NULL */
+    /* Worker 0 asks in every layer whether all columns but the first are to be dropped. Only of a
+     * step of few columns that wants the logits of all; else NULL. */
+    bool (*in_hurry)(void *ctx);
+    void *ctx;
 };
 
 /* Position of a column's token in its sequence. */
@@ -74,6 +78,7 @@ struct rt_forward {
     struct rt_team *team;
     struct rt_kv_cache cache;
     struct rt_step step;
+    uint32_t n_cols; /* of the step's, those that are still computed */
     uint32_t chunk;
 
     double *frequency;       /* [head_dim / 2] radians a position */

@@ -185,7 +185,8 @@ static uint32_t at_most(uint32_t n, uint32_t most)
 }
 
 int rt_session_feed_ahead(struct rt_session *s, int32_t id, const int32_t *guesses,
-                          uint32_t *n_guesses, struct ert_error *err)
+                          uint32_t *n_guesses, bool (*in_hurry)(void *ctx), void *ctx,
+                          struct ert_error *err)
 {
     int32_t ids[1 + RT_MAX_GUESSES] = {id};
     uint32_t room = s->forward.cache.n_ctx - s->position;
@@ -196,8 +197,10 @@ int rt_session_feed_ahead(struct rt_session *s, int32_t id, const int32_t *guess
     int rc = check_feed(s, ids, 1 + n, err);
     if (rc)
         return rc;
-    const struct rt_step pass = {.ids = ids, .n_cols = 1 + n, .n_logits = 1 + n};
+    const struct rt_step pass = {
+        .ids = ids, .n_cols = 1 + n, .n_logits = 1 + n, .in_hurry = in_hurry, .ctx = ctx};
     run_pass(s, &pass, false);
+    n = s->forward.n_cols - 1;
     s->position++;
     s->logits = logits_row(s, 0);
     s->ahead = (struct ahead){.n = n};

@@ -43,13 +43,17 @@ enum { RT_MAX_GUESSES = 7 };
  * most RT_MAX_GUESSES; those that the context or the chunk has no room for are left out). The
  * session then stands after the one token, whose logits it has. What it computed of the guesses is
  * kept until something else is fed, an earlier token is forgotten, or the point computes in another
- * way: rt_session_advance. *n_guesses becomes how many were computed. Logits and cache are the same
- * bits as of tokens fed one by one, so a caller who draws each token from its own logits, and goes
- * on from a guess only if it is the token drawn, says what it would say without guesses (Leviathan
- * et al. 2023, arXiv 2211.17192, of which this is the case where the draft is certain of itself).
- * ERT_E_FULL and ERT_E_RANGE (of the token or a guess): nothing fed. */
+ * way: rt_session_advance. in_hurry (may be NULL) is asked in every layer of a pass with guesses,
+ * by the calling thread; once it says true the rest of the pass is that of the token alone, so that
+ * it ends hardly later than it would without guesses. *n_guesses becomes how many were computed.
+ * Logits and cache are the same bits as of tokens fed one by one, so a caller who draws each token
+ * from its own logits, and goes on from a guess only if it is the token drawn, says what it would
+ * say without guesses (Leviathan et al. 2023, arXiv 2211.17192, of which this is the case where the
+ * draft is certain of itself). ERT_E_FULL and ERT_E_RANGE (of the token or a guess): nothing fed.
+ */
 int rt_session_feed_ahead(struct rt_session *s, int32_t id, const int32_t *guesses,
-                          uint32_t *n_guesses, struct ert_error *err);
+                          uint32_t *n_guesses, bool (*in_hurry)(void *ctx), void *ctx,
+                          struct ert_error *err);
 /* True if id is the next guess: the session then stands after it, with its logits, and nothing is
  * computed. Else all guesses are forgotten and id has yet to be fed. */
 bool rt_session_advance(struct rt_session *s, int32_t id);

@@ -169,9 +169,9 @@ static void work(void *ctx, unsigned worker, unsigned n)
     struct stage *s = ctx;
     uint32_t first, end;
     (void)n;
-    rt_team_stage(s->team, worker, rt_attention_units(&s->f));
+    rt_team_stage(s->team, worker, rt_attention_units(&s->f, s->f.step.n_cols));
     while (rt_team_take(s->team, worker, &first, &end))
-        rt_attend(&s->f, LAYER, first, end, worker, s->turn);
+        rt_attend(&s->f, LAYER, s->f.step.n_cols, first, end, worker, s->turn);
 }
 
 /* n_cols columns from a position on, or of as many sequences; into f.mixed. */

@@ -100,7 +100,7 @@ static void decode(const struct stage *s, struct source *from, struct said *said
         return;
     }
     uint32_t n = guess(from, token, s->pack->model.n_vocab, guesses);
-    assert_int_equal(rt_session_feed_ahead(s->session, id, guesses, &n, NULL), 0);
+    assert_int_equal(rt_session_feed_ahead(s->session, id, guesses, &n, NULL, NULL, NULL), 0);
     said->passes++;
     said->drafted += n;
 }
@@ -205,7 +205,7 @@ static void another_point_computes_anew(void **state)
     (void)state;
     open_stage(&s, "nested", 0);
     set_point(&s, "w8a8", 0);
-    assert_int_equal(rt_session_feed_ahead(s.session, 6, next, &n, NULL), 0);
+    assert_int_equal(rt_session_feed_ahead(s.session, 6, next, &n, NULL, NULL, NULL), 0);
     assert_int_equal(n, 3);
     set_point(&s, "w8a8", 0);
     assert_true(rt_session_advance(s.session, 7));
@@ -218,6 +218,57 @@ static void another_point_computes_anew(void **state)
     close_stage(&s);
 }
 
+/* In a hurry from the n-th time on that it is asked. */
+struct hurry {
+    uint32_t asked, from;
+};
+
+static bool in_hurry(void *ctx)
+{
+    struct hurry *h = ctx;
+    return ++h->asked >= h->from;
+}
+
+/* The answer goes on as it would have; only the guesses are lost, from the layer on where somebody
+ * is in a hurry. Not even the last layer is too late, nor the first too early. */
+static void a_hurry_drops_the_guesses_and_nothing_else(void **state)
+{
+    struct stage s;
+    (void)state;
+    open_stage(&s, "nested", 0);
+    uint32_t n_layers = s.pack->model.n_layers;
+    const struct rt_sampler_config greedy = {.temperature = 0, .top_p = 1, .repeat_penalty = 1};
+    struct said *plain = answer(&s, &greedy, NULL);
+    size_t v = s.pack->model.n_vocab;
+    for (uint32_t from = 1; from <= n_layers + 1; from++) {
+        rt_session_rewind(s.session, 0);
+        take_point(&s, 0);
+        assert_int_equal(rt_session_feed(s.session, prompt, PROMPT, NULL, NULL, NULL, NULL), 0);
+        for (uint32_t t = 0; t < 13 - 1; t++) { /* so many have one point */
+            struct hurry hurry = {.from = from};
+            uint32_t n = 3;
+            assert_int_equal(rt_session_feed_ahead(s.session, plain->ids[t], plain->ids + t + 1, &n,
+                                                   in_hurry, &hurry, NULL),
+                             0);
+            assert_int_equal(hurry.asked, from < n_layers ? from : n_layers);
+            assert_int_equal(n, from <= n_layers ? 0 : 3);
+            assert_int_equal(rt_session_position(s.session), PROMPT + t + 1);
+            assert_memory_equal(rt_session_logits(s.session), plain->logits + (t + 1) * v,
+                                v * sizeof(float));
+            if (n == 0)
+                assert_false(rt_session_advance(s.session, plain->ids[t + 1]));
+        }
+    }
+    struct hurry never_asked = {.from = 1};
+    uint32_t none = 0;
+    assert_int_equal(
+        rt_session_feed_ahead(s.session, 1, prompt, &none, in_hurry, &never_asked, NULL), 0);
+    assert_int_equal(never_asked.asked, 0);
+    free(plain->logits);
+    free(plain);
+    close_stage(&s);
+}
+
 static void what_is_fed_or_forgotten_ends_the_guesses(void **state)
 {
     static const int32_t next[3] = {7, 8, 9};
@@ -227,7 +278,7 @@ static void what_is_fed_or_forgotten_ends_the_guesses(void **state)
     for (int how = 0; how < 3; how++) {
         uint32_t n = 3;
         rt_session_rewind(s.session, 0);
-        assert_int_equal(rt_session_feed_ahead(s.session, 6, next, &n, NULL), 0);
+        assert_int_equal(rt_session_feed_ahead(s.session, 6, next, &n, NULL, NULL, NULL), 0);
         if (how == 0)
             assert_int_equal(rt_session_feed(s.session, next, 1, NULL, NULL, NULL, NULL), 0);
         if (how == 1)
@@ -249,20 +300,20 @@ static void guesses_that_do_not_fit_are_left_out_and_bad_ones_refused(void **sta
     uint32_t n = RT_MAX_GUESSES;
     (void)state;
     open_stage(&s, "nested", CHUNK);
-    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL), 0);
+    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL, NULL, NULL), 0);
     assert_int_equal(n, CHUNK - 1);
     assert_int_equal(rt_session_feed(s.session, ids, 256 - 3, NULL, NULL, NULL, NULL), 0);
     n = RT_MAX_GUESSES;
-    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL), 0);
+    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL, NULL, NULL), 0);
     assert_int_equal(n, 1);
-    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL), 0);
+    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL, NULL, NULL), 0);
     assert_int_equal(n, 0);
     assert_int_equal(rt_session_position(s.session), 256);
     n = 1;
-    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, &err), -ERT_E_FULL);
+    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL, NULL, &err), -ERT_E_FULL);
     rt_session_rewind(s.session, 10);
     next[0] = (int32_t)s.pack->model.n_vocab;
-    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, &err), -ERT_E_RANGE);
+    assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL, NULL, &err), -ERT_E_RANGE);
     assert_int_equal(rt_session_position(s.session), 10);
     close_stage(&s);
 }
@@ -276,7 +327,7 @@ static void guessing_allocates_nothing(void **state)
     unsigned long before = allocations_here;
     for (int i = 0; i < 8; i++) {
         uint32_t n = RT_MAX_GUESSES;
-        assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL), 0);
+        assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL, NULL, NULL), 0);
         assert_true(rt_session_advance(s.session, 1));
     }
     assert_int_equal(allocations_here, before);
@@ -290,6 +341,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_and_sampled_answers_are_those_without_guesses),
         cmocka_unit_test(another_point_computes_anew),
+        cmocka_unit_test(a_hurry_drops_the_guesses_and_nothing_else),
         cmocka_unit_test(what_is_fed_or_forgotten_ends_the_guesses),
         cmocka_unit_test(guesses_that_do_not_fit_are_left_out_and_bad_ones_refused),
         cmocka_unit_test(guessing_allocates_nothing),
