@@ -8,7 +8,10 @@
 #include "tests/test.h"
 
 enum { PROMPT_TOKENS = 5, MAX_SWAPS = 4096, MAX_TOKENS = 512 };
-#define PROMPT "abcde" /* five tokens in the random pack's vocabulary */
+#define PROMPT "abcde"
+/* The same in the random pack's vocabulary. */
+static const int32_t prompt_ids[PROMPT_TOKENS] = {3 + 'a' - 33, 3 + 'b' - 33, 3 + 'c' - 33,
+                                                  3 + 'd' - 33, 3 + 'e' - 33};
 
 /* What an answer told. */
 struct heard {
@@ -74,6 +77,47 @@ static inline void stage_clear(void)
     static const char *const names[] = {"pack.edgert", "trace.csv", "policy.yaml", "journal.jsonl"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unlink(stage_path(names[i]));
+}
+
+/* An engine whose governor beats, decides and journals, but leaves the swapping to the test: its
+ * one trip asks at a load that the trace never has. ladder: the points, as in a policy file. */
+static inline struct ert_engine *stage_calm_engine(struct ert_model *model, const char *ladder)
+{
+    char policy[1024], sensors[4500];
+    struct ert_engine *engine;
+    struct ert_failure why;
+    int n = snprintf(policy, sizeof policy,
+                     "edgert: 1\n"
+                     "ladders: {l: %s}\n"
+                     "policies:\n"
+                     "  calm:\n"
+                     "    ladder: l\n"
+                     "    poll: 10s\n"
+                     "    trips:\n"
+                     "      - {name: busy, sensor: cpu.load.others, above: 90%%, states: 1}\n",
+                     ladder);
+    assert_true(n > 0 && (size_t)n < sizeof policy);
+    stage_write(stage_path("policy.yaml"), policy);
+    stage_write(stage_path("trace.csv"), "# device: none\n# source: this test\n# licence: CC0-1.0\n"
+                                         "time_s,cpu.load.others_%\n0,5\n3600,5\n");
+    snprintf(sensors, sizeof sensors, "replay:%s", stage_path("trace.csv"));
+    struct ert_engine_options options = {.policy = "calm",
+                                         .policy_file = stage_path("policy.yaml"),
+                                         .sensors = sensors,
+                                         .journal = stage_path("journal.jsonl"),
+                                         .threads = 2};
+    if (ert_engine_open(&engine, model, &options, &why))
+        fail_msg("%s", why.text);
+    return engine;
+}
+
+static inline void stage_close(struct ert_model *model, struct ert_engine *engine)
+{
+    struct ert_failure why;
+    if (ert_engine_close(engine, &why))
+        fail_msg("%s", why.text);
+    ert_model_free(model);
+    stage_clear();
 }
 
 static inline void heard_token(void *ctx, const struct ert_token *token)
@@ -152,12 +196,12 @@ static inline int32_t likeliest(const float *logits, uint32_t n)
     return (int32_t)best;
 }
 
-/* The reference: feeds h's prompt and tokens to a session of its own, at each position the point
- * that the swaps say, and checks that every token is the likeliest one. Starts at the point
+/* The reference: feeds the prompt and h's tokens to a session of its own, at each position the
+ * point that the swaps say, and checks that every token is the likeliest one. Starts at the point
  * `first`. No engine, no switch, no governor. */
 static inline void check_against_schedule(const struct rt_pack *pack,
                                           const struct rt_point_table *table, uint32_t first,
-                                          const int32_t *prompt, const struct heard *h)
+                                          const struct heard *h)
 {
     struct rt_team *team;
     struct rt_session *session;
@@ -172,7 +216,7 @@ static inline void check_against_schedule(const struct rt_pack *pack,
             index = h->swaps[next++].to;
         if (!rt_point_at(table, index)->pause)
             rt_session_set_point(session, rt_point_at(table, index));
-        int32_t id = p < PROMPT_TOKENS ? prompt[p] : h->ids[p - PROMPT_TOKENS];
+        int32_t id = p < PROMPT_TOKENS ? prompt_ids[p] : h->ids[p - PROMPT_TOKENS];
         assert_int_equal(rt_session_feed(session, &id, 1, NULL, NULL, NULL, &err), 0);
         if (p + 1 >= PROMPT_TOKENS)
             assert_int_equal(likeliest(rt_session_logits(session), pack->model.n_vocab),

@@ -4,9 +4,6 @@
 
 #include <math.h>
 
-static const int32_t prompt[PROMPT_TOKENS] = {3 + 'a' - 33, 3 + 'b' - 33, 3 + 'c' - 33,
-                                              3 + 'd' - 33, 3 + 'e' - 33};
-
 /* cpu.load.others asks for the state directly: 10 % a state. Poll by poll of the trace's time. */
 static const char policy_head[] = "edgert: 1\n"
                                   "ladders:\n"
@@ -104,7 +101,7 @@ static void close_stage(struct stage *s)
 static void check(const struct stage *s)
 {
     assert_int_equal(s->answer.tokens, s->heard.n_tokens);
-    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, 0, prompt, &s->heard);
+    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, 0, &s->heard);
 }
 
 /* ---- tests --------------------------------------------------------------------------------- */
@@ -216,7 +213,7 @@ static void a_cancelled_answer_can_be_continued(void **state)
     assert_string_equal(s->answer.reason, "cancelled");
     check(s);
     int32_t said[PROMPT_TOKENS + 6];
-    memcpy(said, prompt, sizeof prompt);
+    memcpy(said, prompt_ids, sizeof prompt_ids);
     memcpy(said + PROMPT_TOKENS, s->heard.ids, 6 * sizeof *said);
     s->heard.n_tokens = 0;
     s->heard.cancel_after = 0;
@@ -231,7 +228,8 @@ static void a_cancelled_answer_can_be_continued(void **state)
                      0);
     rt_session_set_point(session, rt_point_at(s->engine->ladders[0]->table, 1));
     assert_int_equal(rt_session_feed(session, said, PROMPT_TOKENS + 6, NULL, NULL, NULL, &err), 0);
-    assert_int_equal(rt_session_feed(session, prompt, PROMPT_TOKENS, NULL, NULL, NULL, &err), 0);
+    assert_int_equal(rt_session_feed(session, prompt_ids, PROMPT_TOKENS, NULL, NULL, NULL, &err),
+                     0);
     assert_int_equal(likeliest(rt_session_logits(session), s->model->pack->model.n_vocab),
                      s->heard.ids[0]);
     rt_session_free(session);
@@ -326,7 +324,7 @@ static void check_by_name(const struct stage *s)
             assert_string_equal(point->name, h->swaps[next].name);
         }
         rt_session_set_point(session, point);
-        int32_t id = p < PROMPT_TOKENS ? prompt[p] : h->ids[p - PROMPT_TOKENS];
+        int32_t id = p < PROMPT_TOKENS ? prompt_ids[p] : h->ids[p - PROMPT_TOKENS];
         assert_int_equal(rt_session_feed(session, &id, 1, NULL, NULL, NULL, &err), 0);
         if (p + 1 >= PROMPT_TOKENS)
             assert_int_equal(likeliest(rt_session_logits(session), s->model->pack->model.n_vocab),
@@ -395,7 +393,7 @@ static void prompts_are_read_at_their_own_share_of_the_power(void **state)
     struct stage *s = open_stage(NULL, 1);
     uint32_t first = rungs_state(s->engine->code);
     say(s, 30);
-    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, first, prompt, &s->heard);
+    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, first, &s->heard);
     assert_int_equal(s->heard.n_swaps, first == 1 ? 1 : 2);
     const size_t last = s->heard.n_swaps - 1;
     assert_int_equal(s->heard.swaps[last].token, PROMPT_TOKENS);

@@ -2,9 +2,7 @@
  * without, every token is booked to the point that computed it, and a rung may say that there are
  * none. */
 #include "tests/engine/stage.h"
-
-static const int32_t prompt[PROMPT_TOKENS] = {3 + 'a' - 33, 3 + 'b' - 33, 3 + 'c' - 33,
-                                              3 + 'd' - 33, 3 + 'e' - 33};
+#include "tests/random.h"
 
 /* ---- at one point -------------------------------------------------------------------------- */
 
@@ -20,13 +18,6 @@ static void open_fixed(struct fixed *f, const char *point)
     f->model = stage_model("nested");
     if (ert_engine_open(&f->engine, f->model, &options, &why))
         fail_msg("%s", why.text);
-}
-
-static void close_fixed(struct fixed *f)
-{
-    assert_int_equal(ert_engine_close(f->engine, NULL), 0);
-    ert_model_free(f->model);
-    stage_clear();
 }
 
 /* Two turns of a conversation, the first one cut off; all that was heard is in *heard. */
@@ -91,7 +82,7 @@ static void what_is_said_is_what_is_said_without(void **state)
         assert_int_equal(ert_get_use(f.engine, use, ERT_MAX_POINTS), 1);
         assert_int_equal(use[0].accepted, accepted);
         assert_true(use[0].drafted >= accepted);
-        close_fixed(&f);
+        stage_close(f.model, f.engine);
     }
 }
 
@@ -118,7 +109,7 @@ static void guesses_end_with_the_answer_and_the_context(void **state)
     assert_int_equal(rt_session_position(talk->session), rt_session_capacity(talk->session));
     assert_true(answer.accepted > 0 && answer.accepted <= answer.drafted);
     ert_conversation_free(talk);
-    close_fixed(&f);
+    stage_close(f.model, f.engine);
 }
 
 static void an_unknown_word_is_refused(void **state)
@@ -134,61 +125,27 @@ static void an_unknown_word_is_refused(void **state)
     assert_int_equal(ert_conversation_open(&talk, f.engine, &options, &why), -ERT_FAILED_USAGE);
     assert_null(talk);
     assert_non_null(strstr(why.text, "'always', expected auto, on or off"));
-    close_fixed(&f);
+    stage_close(f.model, f.engine);
 }
 
 /* ---- while the point changes --------------------------------------------------------------- */
 
 enum { RUNGS = 4 };
-static const char policy[] =
-    "edgert: 1\n"
-    "ladders:\n"
-    "  four: [w8a8, {point: w4a16-r80, speculation: off}, {point: w8a8-r70, speculation: on},\n"
-    "         {point: w4a16, threads: 1, tokens-per-second: 2000}]\n"
-    "policies:\n"
-    "  calm: {ladder: four, poll: 10s,\n"
-    "    trips: [{name: busy, sensor: cpu.load.others, above: 90%, states: 1}]}\n";
-static const char calm[] = "# device: none\n# source: this test\n# licence: CC0-1.0\n"
-                           "time_s,cpu.load.others_%\n0,5\n3600,5\n";
+static const char ladder[] =
+    "[w8a8, {point: w4a16-r80, speculation: off}, {point: w8a8-r70, speculation: on}, "
+    "{point: w4a16, threads: 1, tokens-per-second: 2000}]";
 
 struct moving {
     struct ert_model *model;
     struct ert_engine *engine;
     struct heard heard;
-    uint64_t random;
+    uint64_t seed;
 };
-
-/* xorshift64 (Marsaglia 2003). */
-static uint32_t next_random(struct moving *m, uint32_t below)
-{
-    m->random ^= m->random << 13;
-    m->random ^= m->random >> 7;
-    m->random ^= m->random << 17;
-    return (uint32_t)(m->random >> 32) % below;
-}
 
 static void open_moving(struct moving *m)
 {
-    struct ert_failure why;
-    char sensors[4500];
-    *m = (struct moving){.random = 88172645463325252u, .model = stage_model("nested")};
-    stage_write(stage_path("policy.yaml"), policy);
-    stage_write(stage_path("trace.csv"), calm);
-    snprintf(sensors, sizeof sensors, "replay:%s", stage_path("trace.csv"));
-    struct ert_engine_options options = {.policy = "calm",
-                                         .policy_file = stage_path("policy.yaml"),
-                                         .sensors = sensors,
-                                         .journal = stage_path("journal.jsonl"),
-                                         .threads = 2};
-    if (ert_engine_open(&m->engine, m->model, &options, &why))
-        fail_msg("%s", why.text);
-}
-
-static void close_moving(struct moving *m)
-{
-    assert_int_equal(ert_engine_close(m->engine, NULL), 0);
-    ert_model_free(m->model);
-    stage_clear();
+    *m = (struct moving){.model = stage_model("nested")};
+    m->engine = stage_calm_engine(m->model, ladder);
 }
 
 /* One token in ten brings another point, often in the midst of those that one pass computed. */
@@ -197,8 +154,8 @@ static void moving_token(void *ctx, const struct ert_token *token)
     struct moving *m = ctx;
     assert_int_equal(token->position, PROMPT_TOKENS + m->heard.n_tokens);
     heard_token(&m->heard, token);
-    if (next_random(m, 10) == 0)
-        rt_switch_publish(m->engine->sw, next_random(m, RUNGS));
+    if (random_below(&m->seed, 10) == 0)
+        rt_switch_publish(m->engine->sw, random_below(&m->seed, RUNGS));
 }
 
 static void moving_swap(void *ctx, const struct ert_swap *swap)
@@ -237,7 +194,7 @@ static void every_token_is_that_of_the_point_it_is_booked_to(void **state)
         if (ert_say(talk, PROMPT, 200, &callbacks, &answer, &why))
             fail_msg("%s", why.text);
         assert_int_equal(answer.tokens, 200);
-        check_against_schedule(m.model->pack, m.engine->ladders[0]->table, first, prompt, &m.heard);
+        check_against_schedule(m.model->pack, m.engine->ladders[0]->table, first, &m.heard);
         count_by_swaps(&m.heard, first, by_swaps);
         ert_conversation_free(talk);
     }
@@ -247,7 +204,7 @@ static void every_token_is_that_of_the_point_it_is_booked_to(void **state)
         assert_true(use[i].accepted <= use[i].drafted);
     }
     assert_true(use[2].accepted > 0);
-    close_moving(&m);
+    stage_close(m.model, m.engine);
 }
 
 /* The rungs say when, if the conversation does not. */
@@ -271,7 +228,7 @@ static void a_rung_says_when(void **state)
         assert_int_equal(answer.drafted > 0, cases[i].drafts);
         ert_conversation_free(talk);
     }
-    close_moving(&m);
+    stage_close(m.model, m.engine);
 }
 
 int main(void)

@@ -2,6 +2,7 @@
  * the one that its position's point computes, and nothing is allocated between two tokens. */
 #include "tests/allocations.h"
 #include "tests/engine/stage.h"
+#include "tests/random.h"
 
 enum {
     ANSWER_TOKENS = 240,
@@ -12,43 +13,19 @@ enum {
 #endif
 };
 
-static const int32_t prompt[PROMPT_TOKENS] = {3 + 'a' - 33, 3 + 'b' - 33, 3 + 'c' - 33,
-                                              3 + 'd' - 33, 3 + 'e' - 33};
-
-/* Calm for as long as the test runs: the governor beats, decides and journals, but leaves the
- * swapping to the test. */
-static const char policy[] =
-    "edgert: 1\n"
-    "ladders:\n"
-    "  five: [w8a8, w4a16, w4a16-r80, w8a8-r70, {point: w4a16, threads: 1}]\n"
-    "policies:\n"
-    "  calm:\n"
-    "    ladder: five\n"
-    "    poll: 10s\n"
-    "    trips:\n"
-    "      - {name: busy, sensor: cpu.load.others, above: 90%, states: 1}\n";
-static const char calm[] = "# device: none\n# source: this test\n# licence: CC0-1.0\n"
-                           "time_s,cpu.load.others_%\n0,5\n3600,5\n";
+enum { RUNGS = 5 };
+static const char ladder[] = "[w8a8, w4a16, w4a16-r80, w8a8-r70, {point: w4a16, threads: 1}]";
 
 struct storm {
     struct ert_model *model;
     struct ert_engine *engine;
     struct ert_conversation *talk;
     struct heard heard;
-    uint64_t random;
+    uint64_t seed;
     size_t swaps, tokens;
     unsigned long between; /* allocations between two tokens, summed */
     unsigned long mark;
 };
-
-/* xorshift64 (Marsaglia 2003). */
-static uint32_t next_random(struct storm *s, uint32_t below)
-{
-    s->random ^= s->random << 13;
-    s->random ^= s->random >> 7;
-    s->random ^= s->random << 17;
-    return (uint32_t)(s->random >> 32) % below;
-}
 
 static unsigned long allocated_here(void)
 {
@@ -62,33 +39,17 @@ static unsigned long allocated_here(void)
 static struct storm *open_storm(void)
 {
     struct storm *s = calloc(1, sizeof *s);
-    char sensors[4500];
-    struct ert_failure why;
     assert_non_null(s);
-    s->random = 88172645463325252ULL;
     s->model = stage_model("nested");
-    stage_write(stage_path("policy.yaml"), policy);
-    stage_write(stage_path("trace.csv"), calm);
-    snprintf(sensors, sizeof sensors, "replay:%s", stage_path("trace.csv"));
-    struct ert_engine_options options = {.policy = "calm",
-                                         .policy_file = stage_path("policy.yaml"),
-                                         .sensors = sensors,
-                                         .journal = stage_path("journal.jsonl"),
-                                         .threads = 2};
-    if (ert_engine_open(&s->engine, s->model, &options, &why))
-        fail_msg("%s", why.text);
+    s->engine = stage_calm_engine(s->model, ladder);
     s->talk = stage_talk(s->engine);
     return s;
 }
 
 static void close_storm(struct storm *s)
 {
-    struct ert_failure why;
     ert_conversation_free(s->talk);
-    if (ert_engine_close(s->engine, &why))
-        fail_msg("%s", why.text);
-    ert_model_free(s->model);
-    stage_clear();
+    stage_close(s->model, s->engine);
     free(s);
 }
 
@@ -99,9 +60,9 @@ static void storm_token(void *ctx, const struct ert_token *token)
     if (s->heard.n_tokens)
         s->between += allocated_here() - s->mark;
     heard_token(&s->heard, token);
-    if (next_random(s, 3)) {
-        uint32_t step = 1 + next_random(s, 4);
-        rt_switch_publish(s->engine->sw, (s->engine->code + step) % 5);
+    if (random_below(&s->seed, 3)) {
+        uint32_t step = 1 + random_below(&s->seed, RUNGS - 1);
+        rt_switch_publish(s->engine->sw, (s->engine->code + step) % RUNGS);
     }
     s->mark = allocated_here();
 }
@@ -124,7 +85,7 @@ static void answer_and_check(struct storm *s, const struct ert_callbacks *callba
     if (ert_say(s->talk, PROMPT, ANSWER_TOKENS, callbacks, &answer, &why))
         fail_msg("%s", why.text);
     assert_int_equal(answer.tokens, ANSWER_TOKENS);
-    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, first, prompt, &s->heard);
+    check_against_schedule(s->model->pack, s->engine->ladders[0]->table, first, &s->heard);
     s->swaps += s->heard.n_swaps;
     s->tokens += s->heard.n_tokens;
 }
@@ -159,8 +120,8 @@ static void *ask_at_random(void *ctx)
     struct asker *asker = ctx;
     struct storm *s = asker->storm;
     while (!atomic_load(&asker->stop)) {
-        rt_switch_publish(s->engine->sw, next_random(s, 5));
-        usleep(next_random(s, 400));
+        rt_switch_publish(s->engine->sw, random_below(&s->seed, RUNGS));
+        usleep(random_below(&s->seed, 400));
     }
     return NULL;
 }

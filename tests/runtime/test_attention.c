@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "tests/runtime/random.h"
+#include "tests/random.h"
 #include "tests/test.h"
 
 enum { LAYERS = 2, LAYER = 1, COLS = 11, SEQUENCES = 3, THREADS = 3 }; /* 11: more than few */

@@ -1,6 +1,7 @@
 /* Answers with guesses are the answers without: the same tokens drawn from the same bits, greedy
  * and sampled, while the point changes, however many guesses come true. */
 #include "tests/allocations.h"
+#include "tests/random.h"
 #include "tests/runtime/random_pack.h"
 
 #include <string.h>
@@ -61,17 +62,8 @@ struct source {
     struct rt_lookup *lookup;
     const struct said *known;
     uint32_t right_of_8;
-    uint64_t random;
+    uint64_t seed;
 };
-
-/* xorshift64 (Marsaglia 2003). */
-static uint32_t next_random(struct source *s, uint32_t below)
-{
-    s->random ^= s->random << 13;
-    s->random ^= s->random >> 7;
-    s->random ^= s->random << 17;
-    return (uint32_t)(s->random >> 32) % below;
-}
 
 /* Guesses of what follows the token at this place; returns how many. */
 static uint32_t guess(struct source *from, uint32_t token, uint32_t n_vocab, int32_t *ids)
@@ -82,10 +74,11 @@ static uint32_t guess(struct source *from, uint32_t token, uint32_t n_vocab, int
     }
     if (!from->known)
         return 0;
-    uint32_t n = next_random(from, RT_MAX_GUESSES + 1);
+    uint32_t n = random_below(&from->seed, RT_MAX_GUESSES + 1);
     for (uint32_t i = 0; i < n; i++) {
-        bool right = token + 1 + i < TOKENS && next_random(from, 8) < from->right_of_8;
-        ids[i] = right ? from->known->ids[token + 1 + i] : (int32_t)next_random(from, n_vocab);
+        bool right = token + 1 + i < TOKENS && random_below(&from->seed, 8) < from->right_of_8;
+        ids[i] =
+            right ? from->known->ids[token + 1 + i] : (int32_t)random_below(&from->seed, n_vocab);
     }
     return n;
 }
@@ -155,7 +148,7 @@ static void compare(const struct stage *s, const struct rt_sampler_config *sampl
 {
     struct said *alone = answer(s, sampling, NULL);
     for (uint32_t right = 0; right <= 8; right += 4) {
-        struct source from = {.known = alone, .right_of_8 = right, .random = 88172645463325252u};
+        struct source from = {.known = alone, .right_of_8 = right};
         struct said *said = answer(s, sampling, &from);
         assert_same(s, said, alone);
         assert_int_equal(said->passes + said->accepted, TOKENS);

@@ -11,7 +11,7 @@
 
 #include "base/base.h"
 #include "runtime/kernels/kernels.h"
-#include "tests/runtime/random.h"
+#include "tests/random.h"
 
 enum {
     MAX_GROUPS = 48,

@@ -1,6 +1,7 @@
 /* Guesses by what was said before, against a search through the whole text; and how many of them a
  * pass should carry, against the sum written out. */
 #include "tests/allocations.h"
+#include "tests/random.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -9,24 +10,15 @@
 
 enum { TOKENS = 600 };
 
-/* xorshift64 (Marsaglia 2003). */
-static uint32_t next_random(uint64_t *state, uint32_t below)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return (uint32_t)(*state >> 32) % below;
-}
-
 /* Words of a small vocabulary, some of them said again: repeats of all lengths. */
 static void make_text(int32_t *ids, uint32_t n, uint64_t seed)
 {
     uint32_t at = 0;
     while (at < n) {
-        uint32_t length = 1 + next_random(&seed, 12), from = at ? next_random(&seed, at) : 0;
-        bool again = at > 0 && next_random(&seed, 2);
+        uint32_t length = 1 + random_below(&seed, 12), from = at ? random_below(&seed, at) : 0;
+        bool again = at > 0 && random_below(&seed, 2);
         for (uint32_t i = 0; i < length && at < n; i++, at++)
-            ids[at] = again ? ids[from + i] : (int32_t)next_random(&seed, 40);
+            ids[at] = again ? ids[from + i] : (int32_t)random_below(&seed, 40);
     }
 }
 
@@ -132,10 +124,10 @@ static void a_cut_forgets(void **state)
     make_text(ids, TOKENS, 11);
     assert_int_equal(rt_lookup_create(&l, TOKENS, NULL), 0);
     for (int round = 0; round < 200; round++) {
-        uint32_t cut = next_random(&random, n + 1), more = next_random(&random, 30);
+        uint32_t cut = random_below(&random, n + 1), more = random_below(&random, 30);
         rt_lookup_cut(l, cut);
         for (n = cut; n < cut + more && n < TOKENS; n++) {
-            ids[n] = (int32_t)next_random(&random, 8);
+            ids[n] = (int32_t)random_below(&random, 8);
             rt_lookup_add(l, ids[n]);
             assert_true(rt_lookup_match(l) <= longest(ids, n + 1));
             check_guess(l, ids, n + 1);

@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 #include "runtime/matmul.h"
-#include "tests/runtime/random.h"
+#include "tests/random.h"
 
 static const double u = 0x1p-23;
 

@@ -1,4 +1,4 @@
-/* Seeded values for tests of kernels and products. */
+/* Seeded values for tests. */
 #ifndef ERT_TEST_RANDOM_H
 #define ERT_TEST_RANDOM_H
 
@@ -12,6 +12,12 @@ static inline uint64_t random_u64(uint64_t *seed)
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
     z = (z ^ z >> 27) * 0x94d049bb133111eb;
     return z ^ z >> 31;
+}
+
+/* In [0, n). */
+static inline uint32_t random_below(uint64_t *seed, uint32_t n)
+{
+    return (uint32_t)(random_u64(seed) >> 32) % n;
 }
 
 /* In [-1, 1). */
