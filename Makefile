@@ -71,8 +71,8 @@ $(BUILD)/%_neoni8mm.o: ISA_CFLAGS = -march=armv8.2-a+dotprod+i8mm
 # Arithmetic on a tile that one thread has to itself: watching each access takes most of a build's time, and what goes
 # in and comes out is watched where it is made and read.
 $(BUILD)/variants/descend.o $(BUILD)/variants/grid.o: override SAN := $(filter-out thread,$(SAN))
-# GCC 12 for aarch64 ends in an internal error where it vectorizes a loop of this test.
-$(BUILD)/tests/runtime/test_kernels.o: ISA_CFLAGS = $(if $(filter aarch64,$(TARGET)),-fno-tree-loop-vectorize)
+# GCC 12 for aarch64 ends in an internal error where it vectorizes a loop of this check.
+$(BUILD)/tests/runtime/kernels/check_conversions.o: ISA_CFLAGS = $(if $(filter aarch64,$(TARGET)),-fno-tree-loop-vectorize)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -113,12 +113,16 @@ tests: $(TESTS) $(DRIVERS) ## build every test program
 check: all tests ## every test; counts what passed, failed and was skipped, and why
 	BUILD=$(BUILD) $(PYTHON) tests/run
 
+# The checker of kernels is one program of several files.
+CHECKER := $(patsubst %.c,$(BUILD)/%.o,tests/runtime/test_kernels.c $(wildcard tests/runtime/kernels/*.c))
+$(BUILD)/tests/runtime/test_kernels: $(CHECKER)
+
 check-kernels: $(BUILD)/tests/runtime/test_kernels ## every kernel against scalar, those of other CPUs under emulation
 	$<
 	BUILD=$(BUILD) PYTHONPATH=. $(PYTHON) tests/runtime/test_foreign_kernels.py
 
 # The checker with the kernels alone: another architecture needs no library but cmocka for it.
-$(BUILD)/check_kernels: $(call objects,runtime/kernels) $(BUILD)/base/half.o $(BUILD)/tests/runtime/test_kernels.o
+$(BUILD)/check_kernels: $(call objects,runtime/kernels) $(BUILD)/base/half.o $(CHECKER)
 	$(if $(V),,@echo "  link $@")
 	$(Q)$(CC) $(ALL_CFLAGS) $^ -o $@ -lcmocka -lm
 
