@@ -115,7 +115,7 @@ static void product(const struct rt_forward *f, const struct rt_matrix *m,
         .act_bits = f->step.variant->act_bits,
         .acts = &acts,
         .outlier = f->step.variant->act_bits == 8 ? &outlier : &acts,
-        .f32 = s->f32 + (size_t)col * s->width,
+        .f32 = f->step.variant->act_bits ? NULL : s->f32 + (size_t)col * s->width,
         .stride = s->width,
         .n_cols = n_cols,
     };

@@ -23,10 +23,11 @@ static void *cut(struct arena *a, size_t rows, size_t columns, size_t unit)
     return a->block && !a->overflow ? a->block + at : NULL;
 }
 
-static void cut_signal(struct arena *a, struct rt_signal *s, uint32_t chunk, uint32_t width)
+static void cut_signal(struct arena *a, struct rt_signal *s, uint32_t chunk, uint32_t width,
+                       bool floats)
 {
     s->width = width;
-    s->f32 = cut(a, chunk, width, sizeof(float));
+    s->f32 = floats ? cut(a, chunk, width, sizeof(float)) : NULL;
     s->acts.groups = width / PACK_GROUP;
     s->acts.q = cut(a, chunk, width, sizeof(int16_t));
     s->acts.group = cut(a, chunk, s->acts.groups, sizeof *s->acts.group);
@@ -40,7 +41,7 @@ static void cut_stream(struct arena *a, struct rt_stream *s, uint32_t chunk,
 {
     s->turn = cut(a, chunk, m->head_dim, sizeof(float));
     s->x = cut(a, chunk, m->n_embd_pad, sizeof(float));
-    cut_signal(a, &s->normed, chunk, m->n_embd_pad);
+    cut_signal(a, &s->normed, chunk, m->n_embd_pad, true);
 }
 
 static uint32_t widest_mlp(const struct rt_pack *pack)
@@ -98,9 +99,9 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     f->gate = cut(a, workers * 2, c * PACK_GROUP, sizeof(float));
     f->out = cut(a, c, m->n_embd_pad, sizeof(float));
     f->correction = cut(a, c, m->n_embd_pad, sizeof(float));
-    cut_signal(a, &f->mixed, f->chunk, q_width);
-    cut_signal(a, &f->gated, f->chunk, mlp);
-    cut_signal(a, &f->comp, f->chunk, largest_rank(f->pack));
+    cut_signal(a, &f->mixed, f->chunk, q_width, true);
+    cut_signal(a, &f->gated, f->chunk, mlp, f->pack->kind == RT_PACK_F32);
+    cut_signal(a, &f->comp, f->chunk, largest_rank(f->pack), f->pack->kind == RT_PACK_F32);
     f->queries = cut(a, queries, m->head_pad, sizeof(float));
     f->scores = cut(a, queries, RT_CACHE_BLOCK, sizeof(float));
     cut_parts(a, f, workers);

@@ -21,7 +21,7 @@ struct rt_input {
     unsigned act_bits;             /* 16, 8, or 0 = f32 */
     const struct rt_acts *acts;    /* quantized columns, or */
     const struct rt_acts *outlier; /* their group 0 in 16 bits; acts itself if that has as many */
-    const float *f32;              /* f32 columns [n_cols][stride] */
+    const float *f32;              /* f32 columns [n_cols][stride]; NULL unless act_bits is 0 */
     uint32_t stride;               /* floats between f32 columns */
     uint32_t n_cols;
 };

@@ -101,7 +101,7 @@ static void bad_configurations_are_refused(void **state)
 static size_t bytes_of(const struct rt_pack *of, uint32_t cache_bits)
 {
     struct rt_session *s = NULL;
-    const struct rt_session_config config = {.cache_bits = cache_bits};
+    const struct rt_session_config config = {.cache_bits = cache_bits, .chunk = CHUNK};
     assert_int_equal(rt_session_create(&s, of, team, &config, NULL), 0);
     size_t bytes = rt_session_bytes(s);
     rt_session_free(s);
@@ -116,6 +116,17 @@ static void a_cache_of_8_bits_is_half_as_large(void **state)
     assert_int_equal(bytes_of(pack, 16) - bytes_of(pack, 8), 2ul * 2 * 2 * 2 * 256 * (64 - 34));
     struct rt_pack *f32 = random_pack("f32");
     assert_int_equal(bytes_of(f32, 8), bytes_of(f32, 16));
+    rt_pack_free(f32);
+}
+
+/* A pack of floats caches floats, and keeps as such what its MLP (192 channels) and its compensator
+ * (rank 64) hand on: others have that quantized alone. */
+static void floats_are_kept_where_products_read_them(void **state)
+{
+    (void)state;
+    struct rt_pack *f32 = random_pack("f32");
+    size_t cached = 2ul * 2 * 2 * 64 * 256, handed_on = CHUNK * (192 + 64);
+    assert_int_equal(bytes_of(f32, 16) - bytes_of(pack, 16), cached * 2 + handed_on * 4);
     rt_pack_free(f32);
 }
 
@@ -430,6 +441,7 @@ int main(void)
         SESSION_TEST(a_rewind_forgets),
         {"a_rewind_forgets_8_bits_too", a_rewind_forgets, open_8_bit_session, close_session, NULL},
         cmocka_unit_test(a_cache_of_8_bits_is_half_as_large),
+        cmocka_unit_test(floats_are_kept_where_products_read_them),
         SESSION_TEST(a_stop_between_chunks_keeps_what_was_fed),
         SESSION_TEST(prefill_has_a_variant_of_its_own),
         SESSION_TEST(a_point_may_change_between_chunks),
