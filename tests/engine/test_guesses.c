@@ -63,15 +63,19 @@ static void compare(struct ert_engine *engine, struct ert_conversation_options *
 
 static void what_is_said_is_what_is_said_without(void **state)
 {
-    static const char *const points[] = {"w8a8", "w4a16-r80"};
+    static const struct {
+        const char *point;
+        uint32_t cache_bits;
+    } cases[] = {{"w8a8", 16}, {"w4a16-r80", 16}, {"w8a8", 8}};
     (void)state;
-    for (size_t p = 0; p < 2; p++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fixed f;
         uint64_t accepted = 0;
         struct ert_conversation_options options;
         struct ert_point_use use[ERT_MAX_POINTS];
-        open_fixed(&f, points[p]);
+        open_fixed(&f, cases[i].point);
         ert_conversation_defaults(&options);
+        options.cache_bits = cases[i].cache_bits;
         options.temperature = 0;
         compare(f.engine, &options, &accepted);
         options.repeat_penalty = 1;

@@ -14,9 +14,9 @@ struct stage {
     struct rt_session *session;
 };
 
-static void open_stage(struct stage *s, const char *kind, uint32_t chunk)
+static void open_stage(struct stage *s, const char *kind, uint32_t chunk, uint32_t cache_bits)
 {
-    const struct rt_session_config config = {.chunk = chunk};
+    const struct rt_session_config config = {.chunk = chunk, .cache_bits = cache_bits};
     *s = (struct stage){.pack = random_pack(kind)};
     assert_int_equal(rt_team_create(&s->team, THREADS, NULL), 0);
     assert_int_equal(rt_session_create(&s->session, s->pack, s->team, &config, NULL), 0);
@@ -169,11 +169,14 @@ static void compare(const struct stage *s, const struct rt_sampler_config *sampl
 
 static void greedy_and_sampled_answers_are_those_without_guesses(void **state)
 {
-    static const char *const kinds[] = {"nested", "f32"};
+    static const struct {
+        const char *kind;
+        uint32_t cache_bits;
+    } cases[] = {{"nested", 16}, {"nested", 8}, {"f32", 0}};
     (void)state;
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         struct stage s;
-        open_stage(&s, kinds[k], 0);
+        open_stage(&s, cases[k].kind, 0, cases[k].cache_bits);
         struct rt_sampler_config greedy = RT_SAMPLER_DEFAULT, plain = RT_SAMPLER_DEFAULT;
         greedy.temperature = 0;
         plain.temperature = 0;
@@ -196,7 +199,7 @@ static void another_point_computes_anew(void **state)
     struct stage s;
     uint32_t n = 3;
     (void)state;
-    open_stage(&s, "nested", 0);
+    open_stage(&s, "nested", 0, 16);
     set_point(&s, "w8a8", 0);
     assert_int_equal(rt_session_feed_ahead(s.session, 6, next, &n, NULL, NULL, NULL), 0);
     assert_int_equal(n, 3);
@@ -228,7 +231,7 @@ static void a_hurry_drops_the_guesses_and_nothing_else(void **state)
 {
     struct stage s;
     (void)state;
-    open_stage(&s, "nested", 0);
+    open_stage(&s, "nested", 0, 16);
     uint32_t n_layers = s.pack->model.n_layers;
     const struct rt_sampler_config greedy = {.temperature = 0, .top_p = 1, .repeat_penalty = 1};
     struct said *plain = answer(&s, &greedy, NULL);
@@ -267,7 +270,7 @@ static void what_is_fed_or_forgotten_ends_the_guesses(void **state)
     static const int32_t next[3] = {7, 8, 9};
     struct stage s;
     (void)state;
-    open_stage(&s, "nested", 0);
+    open_stage(&s, "nested", 0, 16);
     for (int how = 0; how < 3; how++) {
         uint32_t n = 3;
         rt_session_rewind(s.session, 0);
@@ -292,7 +295,7 @@ static void guesses_that_do_not_fit_are_left_out_and_bad_ones_refused(void **sta
     struct stage s;
     uint32_t n = RT_MAX_GUESSES;
     (void)state;
-    open_stage(&s, "nested", CHUNK);
+    open_stage(&s, "nested", CHUNK, 16);
     assert_int_equal(rt_session_feed_ahead(s.session, 9, next, &n, NULL, NULL, NULL), 0);
     assert_int_equal(n, CHUNK - 1);
     assert_int_equal(rt_session_feed(s.session, ids, 256 - 3, NULL, NULL, NULL, NULL), 0);
@@ -316,7 +319,7 @@ static void guessing_allocates_nothing(void **state)
 #if COUNTS_ALLOCATIONS
     static const int32_t next[RT_MAX_GUESSES] = {1, 2, 3, 4, 5, 6, 7};
     struct stage s;
-    open_stage(&s, "nested", 0);
+    open_stage(&s, "nested", 0, 16);
     unsigned long before = allocations_here;
     for (int i = 0; i < 8; i++) {
         uint32_t n = RT_MAX_GUESSES;
