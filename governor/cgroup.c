@@ -76,19 +76,28 @@ static bool find_group(struct gov_source *s, const struct gov_machine *machine)
     return line || gov_not_here(s, "no control group of memory (%.80s/cgroup names none)", folder);
 }
 
-/* The number behind "KEY " at the start of a line. */
-static bool flat_number(const char *folder, const char *file, const char *key, double *value)
+enum { MAX_KEYS = 3 };
+
+/* The numbers behind "KEY " at the start of a line, of up to MAX_KEYS keys (NULL: no more); those
+ * that are not there stay as they are. False if none is. */
+static bool flat_numbers(const char *folder, const char *file, const char *const keys[MAX_KEYS],
+                         double values[MAX_KEYS])
 {
     char text[4096] = "\n", label[40];
+    bool any = false;
     if (gov_file_text(folder, file, text + 1, sizeof text - 1) != 0)
         return false;
-    snprintf(label, sizeof label, "\n%s ", key);
-    const char *line = strstr(text, label);
-    char *end;
-    if (!line)
-        return false;
-    *value = (double)strtoull(line + strlen(label), &end, 10);
-    return end != line + strlen(label);
+    for (size_t i = 0; i < MAX_KEYS && keys[i]; i++) {
+        int length = snprintf(label, sizeof label, "\n%s ", keys[i]);
+        const char *line = strstr(text, label);
+        char *end;
+        double value = line ? (double)strtoull(line + length, &end, 10) : 0;
+        if (!line || end == line + length)
+            continue;
+        values[i] = value;
+        any = true;
+    }
+    return any;
 }
 
 /* Bytes in use that could not be given back at once: file pages that nobody used lately could. What
@@ -97,12 +106,12 @@ static bool flat_number(const char *folder, const char *file, const char *key, d
 static bool used_bytes(const struct gov_hierarchy *hierarchy, const char *folder, double *used)
 {
     long long current;
-    double inactive = 0, mapped = 0;
+    const char *const keys[MAX_KEYS] = {hierarchy->inactive, hierarchy->mapped};
+    double bytes[MAX_KEYS] = {0};
     if (gov_file_number(folder, hierarchy->used, &current) != 0 || current < 0)
         return false;
-    flat_number(folder, "memory.stat", hierarchy->inactive, &inactive);
-    flat_number(folder, "memory.stat", hierarchy->mapped, &mapped);
-    double idle = inactive > mapped ? inactive - mapped : 0;
+    flat_numbers(folder, "memory.stat", keys, bytes);
+    double idle = bytes[0] > bytes[1] ? bytes[0] - bytes[1] : 0;
     *used = (double)current > idle ? (double)current - idle : 0;
     return true;
 }
@@ -149,14 +158,10 @@ static bool least_room(struct gov_source *s, double *megabytes)
 /* How often memory met a limit: high throttles, max reclaims, oom is the end of it. */
 static bool count_events(const struct gov_source *s, double *count)
 {
-    static const char *const kinds[] = {"high", "max", "oom"};
-    bool any = false;
-    *count = 0;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        double n = 0;
-        any = flat_number(s->u.cgroup.folder, "memory.events", kinds[i], &n) || any;
-        *count += n;
-    }
+    static const char *const kinds[MAX_KEYS] = {"high", "max", "oom"};
+    double n[MAX_KEYS] = {0};
+    bool any = flat_numbers(s->u.cgroup.folder, "memory.events", kinds, n);
+    *count = n[0] + n[1] + n[2];
     return any;
 }
 

@@ -134,17 +134,23 @@ unsigned gov_item(const char *word, const char *const *names, unsigned n)
     return i;
 }
 
-int gov_file_bytes(const char *dir, const char *name, char *bytes, size_t size, size_t *n)
+int gov_file_open(const char *dir, const char *name)
 {
     char path[GOV_PATH + 64];
-    bytes[0] = '\0';
-    *n = 0;
     int length = snprintf(path, sizeof path, "%s/%s", dir, name);
     if (length < 0 || (size_t)length >= sizeof path)
         return -ENAMETOOLONG;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+int gov_file_bytes(const char *dir, const char *name, char *bytes, size_t size, size_t *n)
+{
+    bytes[0] = '\0';
+    *n = 0;
+    int fd = gov_file_open(dir, name);
     if (fd < 0)
-        return -errno;
+        return fd;
     ssize_t got = read(fd, bytes, size - 1);
     int rc = got < 0 ? -errno : 0;
     close(fd);
@@ -164,13 +170,27 @@ int gov_file_text(const char *dir, const char *name, char *text, size_t size)
     return rc;
 }
 
-int gov_file_number(const char *dir, const char *name, long long *value)
+static int parse_number(const char *text, long long *value)
 {
-    char text[48], *end;
-    int rc = gov_file_text(dir, name, text, sizeof text);
-    if (rc)
-        return rc;
+    char *end;
     errno = 0;
     *value = strtoll(text, &end, 10);
-    return errno || end == text || *end ? -EINVAL : 0;
+    return errno || end == text || (*end && strcmp(end, "\n") != 0) ? -EINVAL : 0;
+}
+
+int gov_file_number(const char *dir, const char *name, long long *value)
+{
+    char text[48];
+    int rc = gov_file_text(dir, name, text, sizeof text);
+    return rc ? rc : parse_number(text, value);
+}
+
+int gov_file_number_again(int fd, long long *value)
+{
+    char text[48];
+    ssize_t got = pread(fd, text, sizeof text - 1, 0);
+    if (got < 0)
+        return -errno;
+    text[got] = '\0';
+    return parse_number(text, value);
 }

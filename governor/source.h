@@ -110,8 +110,11 @@ struct gov_source {
             unsigned item;
             bool in_cpus; /* the clocks are told in each CPU's folder, not in one of policies */
             size_t n;
-            unsigned policies[GOV_CLOCKS];
-            double max_khz[GOV_CLOCKS];
+            struct gov_clock {
+                unsigned policy;
+                int fd; /* of what is read of it, -1 = not open */
+                double max_khz;
+            } policies[GOV_CLOCKS];
         } cpufreq;
         struct {
             unsigned item;
@@ -167,6 +170,10 @@ int gov_file_bytes(const char *dir, const char *name, char *bytes, size_t size, 
 int gov_file_text(const char *dir, const char *name, char *text, size_t size);
 /* The same, as a whole number; -EINVAL if it is none ("N/A"). */
 int gov_file_number(const char *dir, const char *name, long long *value);
+/* For files of which there are many: opening one takes longer than reading it. A descriptor of
+ * dir/name, the caller's to close, or -errno; and the number in it now. */
+int gov_file_open(const char *dir, const char *name);
+int gov_file_number_again(int fd, long long *value);
 
 /* A number such as "some avg10" of a pressure file. False: there is none, and s->why says why. */
 bool gov_pressure_number(struct gov_source *s, const char *folder, const char *file,

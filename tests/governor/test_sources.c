@@ -215,6 +215,24 @@ static void a_throttling_kernel_is_a_reading(void **state)
     expect_none(f, 2, DEV_READ_FAILED, "does not tell");
 }
 
+/* A CPU that is taken offline takes its files along; with it comes a new one of the old name. */
+static void a_cpu_that_comes_back_has_a_clock_again(void **state)
+{
+    struct fixture *f = *state;
+    char path[160];
+    put_clock(f, 0, 1000000, 1000000, 1000000);
+    put_clock(f, 4, 450000, 1800000, 1800000);
+    open_source(f, "cpufreq:current");
+    expect(f, 0, 1000);
+    put(f, CPUFREQ "4/scaling_cur_freq", "<unknown>\n"); /* as good as a file that is dead */
+    expect(f, 1, 1000);
+    snprintf(path, sizeof path, "%s/%s", f->root, CPUFREQ "4/scaling_cur_freq");
+    assert_int_equal(unlink(path), 0);
+    expect(f, 2, 1000);
+    put_clock(f, 4, 1800000, 1800000, 1800000);
+    expect(f, 3, 1800);
+}
+
 static void older_kernels_have_clocks_in_each_cpu(void **state)
 {
     struct fixture *f = *state;
@@ -619,6 +637,7 @@ int main(void)
         ON_FILES(work_is_a_share_of_time),
         ON_FILES(energy_counters_that_tell_nothing),
         ON_FILES(a_throttling_kernel_is_a_reading),
+        ON_FILES(a_cpu_that_comes_back_has_a_clock_again),
         ON_FILES(older_kernels_have_clocks_in_each_cpu),
         ON_FILES(a_windows_stall_is_that_of_the_window),
         ON_FILES(a_trigger_knows_more_than_two_looks),
