@@ -2,6 +2,9 @@
  * without, every token is booked to the point that computed it, and a rung may say that there are
  * none. */
 #include "tests/engine/stage.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
 #include "tests/random.h"
 
 /* ---- at one point -------------------------------------------------------------------------- */
@@ -144,11 +147,13 @@ struct moving {
     struct ert_engine *engine;
     struct heard heard;
     uint64_t seed;
+    atomic_bool stop; /* of move_at_any_time */
 };
 
 static void open_moving(struct moving *m)
 {
-    *m = (struct moving){.model = stage_model("nested")};
+    memset(m, 0, sizeof *m);
+    m->model = stage_model("nested");
     m->engine = stage_calm_engine(m->model, ladder);
 }
 
@@ -181,6 +186,32 @@ static void count_by_swaps(const struct heard *heard, uint32_t first, uint64_t t
     }
 }
 
+static void answer_on_the_move(struct moving *m, const struct ert_callbacks *callbacks,
+                               const char *speculation, uint64_t by_swaps[RUNGS])
+{
+    struct ert_failure why;
+    struct ert_answer answer;
+    uint32_t first = m->engine->code;
+    memset(&m->heard, 0, sizeof m->heard);
+    struct ert_conversation *talk = stage_talk_guessing(m->engine, speculation);
+    if (ert_say(talk, PROMPT, 200, callbacks, &answer, &why))
+        fail_msg("%s", why.text);
+    assert_int_equal(answer.tokens, 200);
+    check_against_schedule(m->model->pack, m->engine->ladders[0]->table, first, &m->heard);
+    count_by_swaps(&m->heard, first, by_swaps);
+    ert_conversation_free(talk);
+}
+
+static void check_use(const struct moving *m, const uint64_t by_swaps[RUNGS],
+                      struct ert_point_use use[RUNGS])
+{
+    assert_int_equal(ert_get_use(m->engine, use, RUNGS), RUNGS);
+    for (size_t i = 0; i < RUNGS; i++) {
+        assert_int_equal(use[i].tokens, by_swaps[i]);
+        assert_true(use[i].accepted <= use[i].drafted);
+    }
+}
+
 static void every_token_is_that_of_the_point_it_is_booked_to(void **state)
 {
     struct moving m;
@@ -189,25 +220,48 @@ static void every_token_is_that_of_the_point_it_is_booked_to(void **state)
     (void)state;
     open_moving(&m);
     struct ert_callbacks callbacks = {.ctx = &m, .on_token = moving_token, .on_swap = moving_swap};
-    for (int round = 0; round < 12; round++) {
-        struct ert_failure why;
-        struct ert_answer answer;
-        uint32_t first = m.engine->code;
-        memset(&m.heard, 0, sizeof m.heard);
-        struct ert_conversation *talk = stage_talk_guessing(m.engine, round % 2 ? "on" : NULL);
-        if (ert_say(talk, PROMPT, 200, &callbacks, &answer, &why))
-            fail_msg("%s", why.text);
-        assert_int_equal(answer.tokens, 200);
-        check_against_schedule(m.model->pack, m.engine->ladders[0]->table, first, &m.heard);
-        count_by_swaps(&m.heard, first, by_swaps);
-        ert_conversation_free(talk);
-    }
-    assert_int_equal(ert_get_use(m.engine, use, RUNGS), RUNGS);
-    for (size_t i = 0; i < RUNGS; i++) {
-        assert_int_equal(use[i].tokens, by_swaps[i]);
-        assert_true(use[i].accepted <= use[i].drafted);
-    }
+    for (int round = 0; round < 12; round++)
+        answer_on_the_move(&m, &callbacks, round % 2 ? "on" : NULL, by_swaps);
+    check_use(&m, by_swaps, use);
     assert_true(use[2].accepted > 0);
+    stage_close(m.model, m.engine);
+}
+
+/* ---- while a pass goes on ------------------------------------------------------------------ */
+
+static void *move_at_any_time(void *ctx)
+{
+    struct moving *m = ctx;
+    while (!atomic_load(&m->stop)) {
+        ert_sleep_until_ns(ert_now_ns() + 20000 + random_below(&m->seed, 400000));
+        rt_switch_publish(m->engine->sw, random_below(&m->seed, RUNGS));
+    }
+    return NULL;
+}
+
+static void heard_on_the_move(void *ctx, const struct ert_token *token)
+{
+    struct moving *m = ctx;
+    heard_token(&m->heard, token);
+}
+
+/* A point that comes in the midst of a pass ends its guesses, wherever that is. */
+static void points_come_at_any_time(void **state)
+{
+    struct moving m;
+    uint64_t by_swaps[RUNGS] = {0};
+    struct ert_point_use use[RUNGS];
+    pthread_t mover;
+    (void)state;
+    open_moving(&m);
+    assert_int_equal(pthread_create(&mover, NULL, move_at_any_time, &m), 0);
+    struct ert_callbacks callbacks = {
+        .ctx = &m, .on_token = heard_on_the_move, .on_swap = moving_swap};
+    for (int round = 0; round < 12; round++)
+        answer_on_the_move(&m, &callbacks, round % 2 ? "on" : NULL, by_swaps);
+    atomic_store(&m.stop, true);
+    pthread_join(mover, NULL);
+    check_use(&m, by_swaps, use);
     stage_close(m.model, m.engine);
 }
 
@@ -242,6 +296,7 @@ int main(void)
         cmocka_unit_test(guesses_end_with_the_answer_and_the_context),
         cmocka_unit_test(an_unknown_word_is_refused),
         cmocka_unit_test(every_token_is_that_of_the_point_it_is_booked_to),
+        cmocka_unit_test(points_come_at_any_time),
         cmocka_unit_test(a_rung_says_when),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
