@@ -20,7 +20,7 @@ enum {
 /* Columns of activations, as floats and quantized for the products that read them. */
 struct rt_signal {
     float *f32;             /* [C][width]; NULL where they are quantized as they are made */
-    struct rt_acts acts;    /* [C][width / 32] groups */
+    struct rt_acts acts;    /* [C] columns, acts.groups apart, of width / 32 groups */
     struct rt_acts outlier; /* [C][1] group 0 in 16 bits, where acts has 8 */
     uint32_t width;
 };

@@ -28,8 +28,8 @@ static void cut_signal(struct arena *a, struct rt_signal *s, uint32_t chunk, uin
 {
     s->width = width;
     s->f32 = floats ? cut(a, chunk, width, sizeof(float)) : NULL;
-    s->acts.groups = width / PACK_GROUP;
-    s->acts.q = cut(a, chunk, width, sizeof(int16_t));
+    s->acts.groups = width / PACK_GROUP | 1; /* else columns meet in a few sets of the caches */
+    s->acts.q = cut(a, chunk, (size_t)s->acts.groups * PACK_GROUP, sizeof(int16_t));
     s->acts.group = cut(a, chunk, s->acts.groups, sizeof *s->acts.group);
     s->outlier.groups = 1;
     s->outlier.q = cut(a, chunk, PACK_GROUP, sizeof(int16_t));

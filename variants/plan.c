@@ -6,7 +6,7 @@
 #include "variants/compensate.h"
 #include "variants/precision.h"
 
-enum { DOWN_PANEL = 4, H_BITS = 4 };
+enum { DOWN_PANEL = 8, H_BITS = 4 };
 
 /* What the functions here pass along. */
 struct planner {

@@ -1,7 +1,8 @@
 /* Matrix products for AVX-512 with VNNI. A 32-bit lane is one row, so a tile is one register. Few
  * columns wait for the weights to come from memory: each block is expanded into registers and meets
  * them one by one. For many columns two tiles of a strip of groups are expanded into the L1 cache
- * once, and a few columns at a time pass over the strip with their sums in registers. The float
+ * once, and a few columns at a time pass over the strip with their sums in registers; the longer a
+ * strip is, the less often these are loaded and stored. The float
  * steps are those of scalar.c in the same order. */
 #include "runtime/kernels/versions.h"
 
@@ -16,9 +17,10 @@ enum {
     WORDS_A16 = 16,
     AHEAD = 8 * 1024, /* bytes to prefetch ahead: the hardware prefetcher stops at pages */
     LINE = 64,
-    STEP = 6,  /* columns whose dots and sums the registers hold, of RT_TILES tiles */
-    MANY = 8,  /* columns from which it pays to keep weights expanded */
-    STRIP = 8, /* groups of weights that are kept expanded */
+    STEP = 6, /* columns whose dots and sums the registers hold, of RT_TILES tiles */
+    MANY = 8, /* columns from which it pays to keep weights expanded */
+    STRIP = 28 * 1024 /
+            LINE, /* lines of weights that are kept expanded: the columns want some of L1 too */
     STEP_F32 = 8,
 };
 
@@ -142,11 +144,17 @@ INLINE void advance(struct kind kind, struct operand *x, size_t groups)
     x->group += groups;
 }
 
-/* A block of one tile, expanded. */
-struct expanded {
-    __m512i w[WORDS_A16]; /* of a8 the first half */
-    __m512 d, m;          /* D u_d, of 8-bit weights a sixteenth of it, and M u_m */
-};
+/* A block of one tile, expanded: words(kind) words of weights, then the floats D u_d, of 8-bit
+ * weights a sixteenth of it, and M u_m. */
+INLINE size_t words(struct kind kind)
+{
+    return GROUP * kind.act_bytes / 4;
+}
+
+INLINE size_t block_size(struct kind kind)
+{
+    return words(kind) + 2;
+}
 
 /* What a dot starts from: W8 counts each weight 8 too high. */
 INLINE lanes start(struct kind kind, const struct rt_group *group)
@@ -156,20 +164,20 @@ INLINE lanes start(struct kind kind, const struct rt_group *group)
 
 /* Of 16-bit activations in two sums that do not wait for each other: 16 multiplications in a row
  * take longer than what else there is to do. */
-INLINE lanes dot_column(struct kind kind, const struct expanded *block, const struct operand *x)
+INLINE lanes dot_column(struct kind kind, const __m512i *block, const struct operand *x)
 {
     lanes dot[2] = {start(kind, x->group)};
 #pragma GCC unroll 16
-    for (unsigned i = 0; i < GROUP * kind.act_bytes / 4; i++) {
+    for (unsigned i = 0; i < words(kind); i++) {
         lanes *sum = &dot[i % kind.act_bytes];
-        *sum = kind.multiply(*sum, block->w[i], broadcast(x->q + 4 * i));
+        *sum = kind.multiply(*sum, block[i], broadcast(x->q + 4 * i));
     }
     return dot[0] + dot[1];
 }
 
 /* n_cols columns of n_tiles tiles: dot[n_tiles][n_cols]. With STEP of them so many sums are under
  * way in turn that none waits for the one before, and each broadcast serves all tiles. */
-INLINE void dot_columns(struct kind kind, const struct expanded *block, unsigned n_tiles,
+INLINE void dot_columns(struct kind kind, const __m512i *blocks, unsigned n_tiles,
                         const struct operand *x, unsigned n_cols, lanes dot[][STEP])
 {
     size_t stride = x->groups * GROUP * kind.act_bytes;
@@ -179,13 +187,13 @@ INLINE void dot_columns(struct kind kind, const struct expanded *block, unsigned
         for (unsigned t = 0; t < n_tiles; t++)
             dot[t][c] = start(kind, &x->group[c * x->groups]);
 #pragma GCC unroll 16
-    for (unsigned i = 0; i < GROUP * kind.act_bytes / 4; i++)
+    for (unsigned i = 0; i < words(kind); i++)
 #pragma GCC unroll 6
         for (unsigned c = 0; c < n_cols; c++) {
             __m512i q = broadcast(x->q + c * stride + 4 * i);
 #pragma GCC unroll 2
             for (unsigned t = 0; t < n_tiles; t++)
-                dot[t][c] = kind.multiply(dot[t][c], block[t].w[i], q);
+                dot[t][c] = kind.multiply(dot[t][c], blocks[t * block_size(kind) + i], q);
         }
 }
 
@@ -197,12 +205,14 @@ INLINE __m512 bytes_to_float(const uint8_t *u)
 }
 
 /* sum + what one column of one tile adds. */
-INLINE __m512 accumulate(__m512 sum, const struct expanded *block, lanes dot,
+INLINE __m512 accumulate(struct kind kind, __m512 sum, const __m512i *block, lanes dot,
                          const struct rt_group *x)
 {
-    __m512 scaled = _mm512_mul_ps(block->d, _mm512_set1_ps(x->scale));
+    __m512 d = _mm512_castsi512_ps(block[words(kind)]);
+    __m512 m = _mm512_castsi512_ps(block[words(kind) + 1]);
+    __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(x->scale));
     sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)dot), scaled, sum);
-    return _mm512_fnmadd_ps(block->m, _mm512_set1_ps(x->t), sum);
+    return _mm512_fnmadd_ps(m, _mm512_set1_ps(x->t), sum);
 }
 
 INLINE __m512 brains_to_float(const uint8_t *bf16)
@@ -233,7 +243,7 @@ INLINE void prefetch(const uint8_t *block, unsigned bytes)
 
 /* Block `index` of the panel. */
 INLINE void expand_block(struct kind kind, const struct rt_tiles *w, struct rows rows, size_t index,
-                         struct expanded *block)
+                         __m512i *block)
 {
     const uint8_t *h = w->h + index * PACK_H_BLOCK, *l = NULL;
     prefetch(h, PACK_H_BLOCK);
@@ -241,9 +251,9 @@ INLINE void expand_block(struct kind kind, const struct rt_tiles *w, struct rows
         l = w->l + index * PACK_L_BLOCK;
         prefetch(l, PACK_L_BLOCK);
     }
-    kind.expand(h + 2 * TILE, l, block->w);
-    block->d = _mm512_mul_ps(rows.d, bytes_to_float(h));
-    block->m = _mm512_mul_ps(rows.m, bytes_to_float(h + TILE));
+    kind.expand(h + 2 * TILE, l, block);
+    block[words(kind)] = _mm512_castps_si512(_mm512_mul_ps(rows.d, bytes_to_float(h)));
+    block[words(kind) + 1] = _mm512_castps_si512(_mm512_mul_ps(rows.m, bytes_to_float(h + TILE)));
 }
 
 /* One tile, column by column: few columns wait for memory, and one tile is one stream of it. */
@@ -252,22 +262,22 @@ INLINE void dot_tile(struct kind kind, const struct rt_tiles *w, size_t tile, st
 {
     const struct rows rows = rows_of(kind, w, tile);
     for (uint32_t g = 0; g < w->n_groups; g++, advance(kind, &first, 1)) {
-        struct expanded block;
+        __m512i block[WORDS_A16 + 2];
         struct operand x = first;
         float *to = acc + tile * TILE;
-        expand_block(kind, w, rows, tile * w->stride + g, &block);
+        expand_block(kind, w, rows, tile * w->stride + g, block);
         for (uint32_t c = 0; c < n_cols; c++, advance(kind, &x, x.groups)) {
-            lanes dot = dot_column(kind, &block, &x);
-            _mm512_storeu_ps(to, accumulate(_mm512_loadu_ps(to), &block, dot, x.group));
+            lanes dot = dot_column(kind, block, &x);
+            _mm512_storeu_ps(to, accumulate(kind, _mm512_loadu_ps(to), block, dot, x.group));
             to += (size_t)w->n_tiles * TILE;
         }
     }
 }
 
-/* n_cols columns, at most STEP, of a strip of n_groups expanded blocks of n_tiles tiles;
+/* n_cols columns, at most STEP, of a strip: expanded blocks [n_groups][n_tiles];
  * acc[n_cols][n_tiles][16]. */
-INLINE void dot_strip(struct kind kind, const struct expanded strip[][RT_TILES], unsigned n_tiles,
-                      uint32_t n_groups, struct operand x, unsigned n_cols, float *acc)
+INLINE void dot_strip(struct kind kind, const __m512i *strip, unsigned n_tiles, uint32_t n_groups,
+                      struct operand x, unsigned n_cols, float *acc)
 {
     __m512 sums[RT_TILES][STEP];
 #pragma GCC unroll 6
@@ -277,13 +287,14 @@ INLINE void dot_strip(struct kind kind, const struct expanded strip[][RT_TILES],
             sums[t][c] = _mm512_loadu_ps(acc + (c * n_tiles + t) * TILE);
     for (uint32_t g = 0; g < n_groups; g++, advance(kind, &x, 1)) {
         lanes dot[RT_TILES][STEP];
-        dot_columns(kind, strip[g], n_tiles, &x, n_cols, dot);
+        dot_columns(kind, strip, n_tiles, &x, n_cols, dot);
 #pragma GCC unroll 6
         for (unsigned c = 0; c < n_cols; c++)
 #pragma GCC unroll 2
             for (unsigned t = 0; t < n_tiles; t++)
-                sums[t][c] =
-                    accumulate(sums[t][c], &strip[g][t], dot[t][c], &x.group[c * x.groups]);
+                sums[t][c] = accumulate(kind, sums[t][c], strip + t * block_size(kind), dot[t][c],
+                                        &x.group[c * x.groups]);
+        strip += n_tiles * block_size(kind);
     }
 #pragma GCC unroll 6
     for (unsigned c = 0; c < n_cols; c++)
@@ -293,8 +304,8 @@ INLINE void dot_strip(struct kind kind, const struct expanded strip[][RT_TILES],
 }
 
 /* All columns meet a strip: STEP at a time, then two, then one. */
-INLINE void dot_steps(struct kind kind, const struct expanded strip[][RT_TILES], unsigned n_tiles,
-                      uint32_t n_groups, struct operand x, uint32_t n_cols, float *acc)
+INLINE void dot_steps(struct kind kind, const __m512i *strip, unsigned n_tiles, uint32_t n_groups,
+                      struct operand x, uint32_t n_cols, float *acc)
 {
     for (; n_cols >= STEP; n_cols -= STEP, advance(kind, &x, STEP * x.groups)) {
         dot_strip(kind, strip, n_tiles, n_groups, x, STEP, acc);
@@ -308,20 +319,30 @@ INLINE void dot_steps(struct kind kind, const struct expanded strip[][RT_TILES],
         dot_strip(kind, strip, n_tiles, n_groups, x, 1, acc);
 }
 
+/* Groups of a strip: as many as there is room for, and all strips about as long. */
+INLINE uint32_t strip_groups(struct kind kind, unsigned n_tiles, uint32_t n_groups)
+{
+    uint32_t most = (uint32_t)(STRIP / (n_tiles * block_size(kind)));
+    uint32_t strips = n_groups / most + 1;
+    return n_groups / strips + 1;
+}
+
 /* n_tiles tiles: strip by strip, each expanded once. */
 INLINE void dot_strips(struct kind kind, const struct rt_tiles *w, unsigned n_tiles,
                        struct operand x, uint32_t n_cols, float *acc)
 {
-    struct expanded strip[STRIP][RT_TILES];
+    __m512i strip[STRIP];
     struct rows rows[RT_TILES];
+    uint32_t most = strip_groups(kind, n_tiles, w->n_groups);
     for (unsigned t = 0; t < n_tiles; t++)
         rows[t] = rows_of(kind, w, t);
     for (uint32_t done = 0, n; done < w->n_groups; done += n, advance(kind, &x, n)) {
-        n = w->n_groups - done < STRIP ? w->n_groups - done : STRIP;
+        __m512i *block = strip;
+        n = w->n_groups - done < most ? w->n_groups - done : most;
         for (uint32_t g = 0; g < n; g++)
-            for (unsigned t = 0; t < n_tiles; t++)
-                expand_block(kind, w, rows[t], (size_t)t * w->stride + done + g, &strip[g][t]);
-        dot_steps(kind, (const void *)strip, n_tiles, n, x, n_cols, acc);
+            for (unsigned t = 0; t < n_tiles; t++, block += block_size(kind))
+                expand_block(kind, w, rows[t], (size_t)t * w->stride + done + g, block);
+        dot_steps(kind, strip, n_tiles, n, x, n_cols, acc);
     }
 }
 
@@ -371,13 +392,13 @@ void rt_outlier_avx512vnni(const uint8_t *block, const struct rt_acts *acts, uin
                            uint32_t n_cols, float *y, uint32_t y_stride)
 {
     const uint8_t *h = block + 4 * TILE;
-    struct expanded e;
-    W8A16.expand(h, h + PACK_NIBBLES, e.w);
+    __m512i weights[WORDS_A16];
+    W8A16.expand(h, h + PACK_NIBBLES, weights);
     __m512 d = _mm512_mul_ps(halves_to_float(block), _mm512_set1_ps(0.0625F));
     __m512 m = halves_to_float(block + 2 * TILE);
     struct operand x = operand_at(W8A16, acts, (size_t)col * acts->groups);
     for (uint32_t c = 0; c < n_cols; c++, y += y_stride, advance(W8A16, &x, x.groups)) {
-        __m512 dot = _mm512_cvtepi32_ps((__m512i)dot_column(W8A16, &e, &x));
+        __m512 dot = _mm512_cvtepi32_ps((__m512i)dot_column(W8A16, weights, &x));
         __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(x.group->scale));
         __m512 o =
             _mm512_sub_ps(_mm512_mul_ps(dot, scaled), _mm512_mul_ps(m, _mm512_set1_ps(x.group->t)));
