@@ -86,7 +86,8 @@ static void pass_dot(rt_dot_fn *dot, struct arena *a, size_t bytes, uint32_t n_c
                                    a->weights,
                                    GROUPS,
                                    RT_TILES,
-                                   GROUPS};
+                                   GROUPS,
+                                   RT_TILES * PACK_TILE};
         dot(&w, &a->acts, 0, n_cols, 0, a->out);
     }
 }

@@ -66,10 +66,8 @@ typedef void tiles_fn(const struct product *p, uint32_t tile, uint32_t n_tiles, 
 static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tiles, uint32_t col,
                          uint32_t n_cols, float *y, uint32_t y_stride)
 {
-    _Alignas(LINE) float own[RT_TILES * RT_COLS * TILE];
-    size_t rows = (size_t)n_tiles * TILE;
-    float *acc = y_stride == rows ? y : own;
-    memset(acc, 0, n_cols * rows * sizeof *acc);
+    for (size_t c = 0; c < n_cols; c++)
+        memset(y + c * y_stride, 0, (size_t)n_tiles * TILE * sizeof *y);
     uint32_t width, first_group = p->m->outlier ? 1 : 0;
     for (uint32_t first = 0; first < p->n_groups; first += width) {
         size_t block = tile_in_panel(p->m, tile, first, &width);
@@ -80,12 +78,10 @@ static void nested_tiles(const struct product *p, uint32_t tile, uint32_t n_tile
             .n_groups = smaller(p->n_groups - first, width),
             .n_tiles = n_tiles,
             .stride = width,
+            .acc_stride = y_stride,
         };
-        p->dot(&w, p->x->acts, col, n_cols, first_group + first, acc);
+        p->dot(&w, p->x->acts, col, n_cols, first_group + first, y);
     }
-    for (size_t c = 0; c < n_cols && acc == own; c++)
-        for (size_t i = 0; i < rows; i += TILE)
-            memcpy(y + c * y_stride + i, acc + c * rows + i, TILE * sizeof *acc);
     for (size_t i = 0; p->m->outlier && i < n_tiles; i++)
         p->k->outlier(p->m->outlier + (tile + i) * PACK_OUTLIER, p->x->outlier, col, n_cols,
                       y + i * TILE, y_stride);

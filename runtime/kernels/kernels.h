@@ -48,6 +48,7 @@ struct rt_tiles {
     uint32_t n_groups;    /* consecutive blocks of each tile */
     uint32_t n_tiles;     /* 1 to RT_TILES */
     uint32_t stride;      /* blocks from one tile to the next */
+    uint32_t acc_stride;  /* floats from one column's accumulators to the next's */
 };
 
 /* How keys and values are cached. The 32 dimensions of a group are f32, f16, or a bf16 scale and
@@ -81,7 +82,7 @@ struct rt_cached {
 };
 
 /* w against columns col .. col + n_cols - 1 (1 to RT_COLS) of x from group `group` on.
- * Accumulators: float acc[n_cols][n_tiles][16]; added to, not cleared. */
+ * Accumulators: float acc[n_cols][acc_stride], of which [n_tiles][16] are added to, not cleared. */
 typedef void rt_dot_fn(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                        uint32_t n_cols, uint32_t group, float *acc);
 /* y = y + o for one outlier block against group 0, a16, of columns col .. col + n_cols - 1 (1 to

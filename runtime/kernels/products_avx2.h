@@ -228,7 +228,7 @@ INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const st
         load_rows(&rows, w->pairs + tile * PACK_PAIRS, w8);
         dot_tile(half, w->h + tile * w->stride * PACK_H_BLOCK,
                  w8 ? w->l + tile * w->stride * PACK_L_BLOCK : NULL, w8, &rows, w->n_groups, x,
-                 group, act_bytes, n_cols, acc + tile * TILE, (size_t)w->n_tiles * TILE);
+                 group, act_bytes, n_cols, acc + tile * TILE, w->acc_stride);
     }
 }
 

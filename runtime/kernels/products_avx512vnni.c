@@ -269,22 +269,22 @@ INLINE void dot_tile(struct kind kind, const struct rt_tiles *w, size_t tile, st
         for (uint32_t c = 0; c < n_cols; c++, advance(kind, &x, x.groups)) {
             lanes dot = dot_column(kind, block, &x);
             _mm512_storeu_ps(to, accumulate(kind, _mm512_loadu_ps(to), block, dot, x.group));
-            to += (size_t)w->n_tiles * TILE;
+            to += w->acc_stride;
         }
     }
 }
 
 /* n_cols columns, at most STEP, of a strip: expanded blocks [n_groups][n_tiles];
- * acc[n_cols][n_tiles][16]. */
+ * acc[n_cols][stride], of which [n_tiles][16]. */
 INLINE void dot_strip(struct kind kind, const __m512i *strip, unsigned n_tiles, uint32_t n_groups,
-                      struct operand x, unsigned n_cols, float *acc)
+                      struct operand x, unsigned n_cols, float *acc, size_t stride)
 {
     __m512 sums[RT_TILES][STEP];
 #pragma GCC unroll 6
     for (unsigned c = 0; c < n_cols; c++)
 #pragma GCC unroll 2
         for (unsigned t = 0; t < n_tiles; t++)
-            sums[t][c] = _mm512_loadu_ps(acc + (c * n_tiles + t) * TILE);
+            sums[t][c] = _mm512_loadu_ps(acc + c * stride + t * TILE);
     for (uint32_t g = 0; g < n_groups; g++, advance(kind, &x, 1)) {
         lanes dot[RT_TILES][STEP];
         dot_columns(kind, strip, n_tiles, &x, n_cols, dot);
@@ -300,23 +300,23 @@ INLINE void dot_strip(struct kind kind, const __m512i *strip, unsigned n_tiles, 
     for (unsigned c = 0; c < n_cols; c++)
 #pragma GCC unroll 2
         for (unsigned t = 0; t < n_tiles; t++)
-            _mm512_storeu_ps(acc + (c * n_tiles + t) * TILE, sums[t][c]);
+            _mm512_storeu_ps(acc + c * stride + t * TILE, sums[t][c]);
 }
 
 /* All columns meet a strip: STEP at a time, then two, then one. */
 INLINE void dot_steps(struct kind kind, const __m512i *strip, unsigned n_tiles, uint32_t n_groups,
-                      struct operand x, uint32_t n_cols, float *acc)
+                      struct operand x, uint32_t n_cols, float *acc, size_t stride)
 {
     for (; n_cols >= STEP; n_cols -= STEP, advance(kind, &x, STEP * x.groups)) {
-        dot_strip(kind, strip, n_tiles, n_groups, x, STEP, acc);
-        acc += (size_t)STEP * n_tiles * TILE;
+        dot_strip(kind, strip, n_tiles, n_groups, x, STEP, acc, stride);
+        acc += STEP * stride;
     }
     for (; n_cols >= 2; n_cols -= 2, advance(kind, &x, 2 * x.groups)) {
-        dot_strip(kind, strip, n_tiles, n_groups, x, 2, acc);
-        acc += (size_t)2 * n_tiles * TILE;
+        dot_strip(kind, strip, n_tiles, n_groups, x, 2, acc, stride);
+        acc += 2 * stride;
     }
     if (n_cols)
-        dot_strip(kind, strip, n_tiles, n_groups, x, 1, acc);
+        dot_strip(kind, strip, n_tiles, n_groups, x, 1, acc, stride);
 }
 
 /* Groups of a strip: as many as there is room for, and all strips about as long. */
@@ -342,7 +342,7 @@ INLINE void dot_strips(struct kind kind, const struct rt_tiles *w, unsigned n_ti
         for (uint32_t g = 0; g < n; g++)
             for (unsigned t = 0; t < n_tiles; t++, block += block_size(kind))
                 expand_block(kind, w, rows[t], (size_t)t * w->stride + done + g, block);
-        dot_steps(kind, strip, n_tiles, n, x, n_cols, acc);
+        dot_steps(kind, strip, n_tiles, n, x, n_cols, acc, w->acc_stride);
     }
 }
 

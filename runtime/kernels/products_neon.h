@@ -164,7 +164,6 @@ INLINE void prefetch(const uint8_t *block, unsigned bytes)
 INLINE void dot_tiles(struct kind kind, const struct rt_tiles *w, const struct rt_acts *x,
                       size_t group, uint32_t n_cols, float *acc)
 {
-    size_t acc_stride = (size_t)w->n_tiles * TILE;
     for (size_t tile = 0; tile < w->n_tiles; tile++, acc += TILE) {
         struct rows rows;
         load_rows(&rows, w->pairs + tile * PACK_PAIRS, kind.w8);
@@ -177,7 +176,7 @@ INLINE void dot_tiles(struct kind kind, const struct rt_tiles *w, const struct r
                 prefetch(l, PACK_L_BLOCK);
             }
             for (unsigned row = 0; row < TILE; row += PARTS * LANES)
-                dot_half(kind, h, l, &rows, row, x, group + g, n_cols, acc, acc_stride);
+                dot_half(kind, h, l, &rows, row, x, group + g, n_cols, acc, w->acc_stride);
         }
     }
 }

@@ -114,7 +114,7 @@ INLINE void dot_pairs(struct kind kind, rt_dot_fn *single, const struct rt_tiles
     if (paired)
         dot_tiles(kind, w, x, (size_t)col * x->groups + group, paired, acc);
     if (paired < n_cols)
-        single(w, x, col + paired, 1, group, acc + (size_t)paired * w->n_tiles * TILE);
+        single(w, x, col + paired, 1, group, acc + (size_t)paired * w->acc_stride);
 }
 
 void rt_dot_w4a16_neoni8mm(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,

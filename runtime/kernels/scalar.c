@@ -145,12 +145,13 @@ static void dot_tiles(const struct rt_tiles *w, bool w8, const struct rt_acts *x
                       uint32_t n_cols, uint32_t group, activation_fn *activation, float *acc)
 {
     for (uint32_t c = 0; c < n_cols; c++)
-        for (size_t tile = 0; tile < w->n_tiles; tile++, acc += TILE)
+        for (size_t tile = 0; tile < w->n_tiles; tile++)
             for (size_t g = 0; g < w->n_groups; g++) {
                 size_t block = tile * w->stride + g;
                 dot_block(w->h + block * PACK_H_BLOCK, w8 ? w->l + block * PACK_L_BLOCK : NULL,
                           w->pairs + tile * PACK_PAIRS, x,
-                          (size_t)(col + c) * x->groups + group + g, activation, acc);
+                          (size_t)(col + c) * x->groups + group + g, activation,
+                          acc + c * w->acc_stride + tile * TILE);
             }
 }
 

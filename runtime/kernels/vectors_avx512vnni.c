@@ -25,8 +25,8 @@ static __m512i to_integers(__m512 v, __m512 inverse, int limit)
 }
 
 /* One group as integers in q[2]; what belongs to it goes to *to. */
-static inline __attribute__((always_inline)) void
-quantize_group(const float *x, int limit, struct rt_group *to, __m512i *q)
+static inline __attribute__((always_inline)) void quantize_group(const float *x, int limit,
+                                                                 struct rt_group *to, __m512i *q)
 {
     __m512 low = load_numbers(x), high = load_numbers(x + LANES);
     float amax = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));

@@ -86,7 +86,7 @@ static void run_dot_case(rt_dot_fn *fn, rt_dot_fn *scalar, bool w8, unsigned bit
     uint8_t *l = w8 ? new_weights(&seed, n_blocks * PACK_L_BLOCK, t->weights) : NULL;
     uint8_t *pairs = new_pairs(&seed, w.n_tiles);
     struct rt_acts x = new_acts(&seed, t->col + t->n_cols, t->groups, bits, t->acts);
-    size_t n = (size_t)w.n_tiles * t->n_cols * PACK_TILE;
+    size_t n = (size_t)t->n_cols * w.acc_stride; /* what lies between stays as it is */
     float *acc = new_floats(n), *expected = new_floats(n);
     random_floats(&seed, acc, n, 1);
     memcpy(expected, acc, n * sizeof *acc);
@@ -125,8 +125,10 @@ static void check_dot(rt_dot_fn *fn, rt_dot_fn *scalar, bool w8, unsigned bits)
     for (unsigned g = 0; g < sizeof n_groups / sizeof n_groups[0]; g++)
         for (unsigned n = 0; n < N_COLUMN_COUNTS; n++)
             for (uint32_t n_tiles = 1; n_tiles <= RT_TILES; n_tiles++) {
-                struct rt_tiles tiles = {
-                    .n_groups = n_groups[g], .n_tiles = n_tiles, .stride = n_groups[g] + n % 3};
+                struct rt_tiles tiles = {.n_groups = n_groups[g],
+                                         .n_tiles = n_tiles,
+                                         .stride = n_groups[g] + n % 3,
+                                         .acc_stride = (n_tiles + n % 2) * PACK_TILE};
                 if (n_groups[g] * column_counts[n] <= MOST_WORK)
                     check_dot_shape(fn, scalar, w8, bits, tiles, column_counts[n]);
             }
@@ -141,7 +143,7 @@ static void check_dot_definition(rt_dot_fn *fn, bool w8, unsigned bits, uint64_t
     struct rt_acts x = new_acts(&seed, n_cols, n_groups, bits, ACT_RANDOM);
     uint8_t *pairs = new_pairs(&seed, 1);
     float acc[RT_COLS * PACK_TILE] = {0};
-    const struct rt_tiles w = {h, w8 ? l : NULL, pairs, n_groups, 1, 0};
+    const struct rt_tiles w = {h, w8 ? l : NULL, pairs, n_groups, 1, 0, PACK_TILE};
     fn(&w, &x, 0, n_cols, 0, acc);
     for (uint32_t c = 0; c < n_cols; c++)
         for (unsigned row = 0; row < PACK_TILE; row++) {
