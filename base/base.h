@@ -45,6 +45,11 @@ uint64_t ert_now_ns(void);
 /* Sleeps until the monotonic time deadline_ns; returns early on a signal. */
 void ert_sleep_until_ns(uint64_t deadline_ns);
 
+/* The calling thread, and those that it starts, take short turns of the CPU from here on: in
+ * exchange they wait less for it when they wake beside busy ones. Its share stays the same. (The
+ * slice of a thread under EEVDF, Linux 6.12 and later; elsewhere nothing happens.) */
+void ert_take_short_turns(void);
+
 /* ---- memory -------------------------------------------------------------------------------- */
 
 /* Bytes of this process that are in memory now, mapped pages of files included (Rss of

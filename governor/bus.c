@@ -369,6 +369,7 @@ static void every(struct gov_bus *bus, guint seconds, GSourceFunc what)
 static void *bus_thread(void *data)
 {
     struct gov_bus *bus = data;
+    ert_take_short_turns();
     g_main_context_push_thread_default(bus->context);
     keep_connected(bus);
     every(bus, RECONNECT_S, keep_connected);

@@ -206,6 +206,7 @@ void *gov_loop(void *data)
     struct gov_governor *g = data;
     locale_t before = uselocale(g->c_locale); /* numbers in the journal have points */
     uint64_t deadline_ns = ert_now_ns();
+    ert_take_short_turns();
     gov_timekeeping_init(&g->timekeeping, gov_clocks_now());
     do {
         decide_once(g);
