@@ -78,29 +78,7 @@ INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *
                                   _mm256_madd_epi16(sum_l[c], _mm256_set1_epi16(1)));
 }
 
-void rt_dot_w4a16_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
-                       uint32_t n_cols, uint32_t group, float *acc)
-{
-    dot_tiles(half_w4a16, w, false, x, (size_t)col * x->groups + group, 2, n_cols, acc);
-}
-
-void rt_dot_w8a16_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
-                       uint32_t n_cols, uint32_t group, float *acc)
-{
-    dot_tiles(half_w8a16, w, true, x, (size_t)col * x->groups + group, 2, n_cols, acc);
-}
-
-void rt_dot_w4a8_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
-                      uint32_t n_cols, uint32_t group, float *acc)
-{
-    dot_tiles(half_w4a8, w, false, x, (size_t)col * x->groups + group, 1, n_cols, acc);
-}
-
-void rt_dot_w8a8_avx2(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
-                      uint32_t n_cols, uint32_t group, float *acc)
-{
-    dot_tiles(half_w8a8, w, true, x, (size_t)col * x->groups + group, 1, n_cols, acc);
-}
+DOTS(avx2)
 
 INLINE __m256 halves_to_float(const uint8_t *f16)
 {

@@ -232,4 +232,18 @@ INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const st
     }
 }
 
+/* The four products of an ISA, of its half_w4a16, half_w8a16, half_w4a8 and half_w8a8. */
+#define DOTS(isa)                                                                                  \
+    DOT(w4a16, false, 2, isa)                                                                      \
+    DOT(w8a16, true, 2, isa)                                                                       \
+    DOT(w4a8, false, 1, isa)                                                                       \
+    DOT(w8a8, true, 1, isa)
+#define DOT(variant, w8, act_bytes, isa)                                                           \
+    void rt_dot_##variant##_##isa(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col, \
+                                  uint32_t n_cols, uint32_t group, float *acc)                     \
+    {                                                                                              \
+        size_t first = (size_t)col * x->groups + group;                                            \
+        dot_tiles(half_##variant, w, w8, x, first, act_bytes, n_cols, acc);                        \
+    }
+
 #endif

@@ -61,26 +61,4 @@ INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *
     half_a8(true, h, l, q, n_cols, dot);
 }
 
-void rt_dot_w4a16_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
-                          uint32_t n_cols, uint32_t group, float *acc)
-{
-    dot_tiles(half_w4a16, w, false, x, (size_t)col * x->groups + group, 2, n_cols, acc);
-}
-
-void rt_dot_w8a16_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
-                          uint32_t n_cols, uint32_t group, float *acc)
-{
-    dot_tiles(half_w8a16, w, true, x, (size_t)col * x->groups + group, 2, n_cols, acc);
-}
-
-void rt_dot_w4a8_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
-                         uint32_t n_cols, uint32_t group, float *acc)
-{
-    dot_tiles(half_w4a8, w, false, x, (size_t)col * x->groups + group, 1, n_cols, acc);
-}
-
-void rt_dot_w8a8_avxvnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
-                         uint32_t n_cols, uint32_t group, float *acc)
-{
-    dot_tiles(half_w8a8, w, true, x, (size_t)col * x->groups + group, 1, n_cols, acc);
-}
+DOTS(avxvnni)
