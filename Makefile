@@ -165,7 +165,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck
 	tools/lint
 
 format: ## rewrite with clang-format
-	clang-format -i $$(find $(ROOMS) bench tests -name '*.[ch]')
+	clang-format -i $$(find $(ROOMS) bench tests -name '*.[ch]' -o -name '*.inc')
 
 PREFIX ?= /usr/local
 install: all ## to $(DESTDIR)$(PREFIX)
