@@ -75,7 +75,7 @@ static bool khz_of(struct gov_source *s, const struct gov_machine *machine, size
 {
     struct gov_clock *clock = &s->u.cpufreq.policies[i];
     char folder[GOV_PATH];
-    long long number;
+    long long number = 0;
     if (clock->fd < 0 && policy_folder(s, machine, clock->policy, folder))
         clock->fd = gov_file_open(folder, s->u.cpufreq.item == CAP ? "scaling_max_freq"
                                                                    : "scaling_cur_freq");
