@@ -11,7 +11,7 @@
 #include "variants/stream.h"
 
 /* Standard errors matter little here, since all cuts are measured on the same tokens. */
-enum { TOKENS = 1024, FIRST = 16, ROWS = 256, ROUND_MIB = 320 };
+enum { FIRST = 16, ROWS = 256, ROUND_MIB = 320 };
 
 enum { PANEL = 128, WIDE = 1024, TRUNK = UINT32_MAX };
 
@@ -313,7 +313,7 @@ int var_sensitivity_measure(struct var_sensitivity *s, const struct var_source *
                       .dims = a->dims[tier],
                       .depth = depth,
                       .result = s};
-    uint32_t wanted = (TOKENS + texts->length - 1) / texts->length;
+    uint32_t wanted = (VAR_WEIGHED_TOKENS + texts->length - 1) / texts->length;
     r.texts.n = wanted < texts->n_measured ? wanted : texts->n_measured;
     r.texts.n_measured = 0;
     r.n_scored = count_scored(&r);

@@ -7,6 +7,8 @@
 
 enum { CACHE_BYTES = 256 << 20, LEAST_LANES = 8, MOST_LANES = 64, MAX_TEXT_BYTES = 1 << 28 };
 
+static const float WARM = 1.2f;
+
 /* ---- how many ------------------------------------------------------------------------------ */
 
 static int allocate_texts(struct var_texts *t, const char *path, struct ert_error *err)
@@ -66,16 +68,23 @@ static double draw(uint64_t seed, uint64_t text, uint64_t position)
     return (double)(z >> 11) * 0x1p-53;
 }
 
-/* A token by its probability, in the order of ids; the logits are used up. Negative where they are
- * no numbers. (The runtime's sampler sorts candidates, which the whole distribution needs not.) */
-static int32_t choose(float *logits, uint32_t n, double uniform)
+static float temperature_of(const struct var_texts *t, uint32_t text)
+{
+    bool judged_on = (size_t)text * t->length < VAR_WEIGHED_TOKENS || text >= t->n_measured;
+    return judged_on ? 1 : WARM;
+}
+
+/* A token by its probability at a temperature, in the order of ids; the logits are used up.
+ * Negative where they are no numbers. (The runtime's sampler sorts candidates, which the whole
+ * distribution needs not.) */
+static int32_t choose(float *logits, uint32_t n, float temperature, double uniform)
 {
     float top = logits[0];
     double total = 0;
     for (uint32_t i = 1; i < n; i++)
         top = fmaxf(top, logits[i]);
     for (uint32_t i = 0; i < n; i++) {
-        logits[i] = expf(logits[i] - top);
+        logits[i] = expf((logits[i] - top) / temperature);
         total += (double)logits[i];
     }
     if (!isfinite(total) || total < 1)
@@ -97,9 +106,10 @@ static void choose_next(void *ctx, unsigned worker, unsigned n)
     uint32_t n_vocab = w->pack->model.n_vocab;
     for (uint32_t i = worker; i < w->lanes; i += n) {
         double uniform = draw(w->seed, w->first + i, w->position);
+        float temperature = temperature_of(w->texts, w->first + i);
         int32_t id = ends_text(v, w->next[i])
                          ? first_token(v)
-                         : choose(w->logits + (size_t)i * n_vocab, n_vocab, uniform);
+                         : choose(w->logits + (size_t)i * n_vocab, n_vocab, temperature, uniform);
         if (id < 0)
             w->broken = true;
         w->next[i] = id < 0 ? 0 : id;

@@ -7,6 +7,10 @@
 #include "runtime/runtime.h"
 #include "variants/work.h"
 
+/* Tiers are weighed on the first of the measured texts, so many tokens or all
+ * (variants/sensitivity.h). */
+enum { VAR_WEIGHED_TOKENS = 1024 };
+
 /* Texts of equal length, each from an empty context. */
 struct var_texts {
     int32_t *ids; /* [n][length] */
@@ -22,10 +26,11 @@ struct var_texts_config {
     const struct ert_progress *progress;
 };
 
-/* The pack's w8a8 writes the texts, side by side, at temperature 1 from the whole distribution;
- * after an end-of-text token a new one begins in the same context. texts->ids is the caller's to
- * free. The draws depend on seed, text and position alone. ERT_E_CHECK where the model's logits are
- * no numbers. */
+/* The pack's w8a8 writes the texts, side by side, from its whole distribution: at temperature 1
+ * those that something is judged on, the weighed ones and those held back; at 1.2 the rest of the
+ * measured ones, whose rarer words make better averages (docs/quality.md). After an end-of-text
+ * token a new one begins in the same context. texts->ids is the caller's to free. The draws depend
+ * on seed, text and position alone. ERT_E_CHECK where the model's logits are no numbers. */
 int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct rt_team *team,
                     const struct var_texts_config *config, struct ert_error *err);
 

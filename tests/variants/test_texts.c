@@ -41,8 +41,8 @@ static struct var_texts write_texts(uint32_t n_measured, uint32_t n_held, uint32
     return t;
 }
 
-/* Probabilities of the token behind BOS, from a session of its own. */
-static void first_probabilities(double *p)
+/* Probabilities of the token behind BOS at a temperature, from a session of its own. */
+static void first_probabilities(double temperature, double *p)
 {
     struct rt_session *session;
     uint32_t n = pack->model.n_vocab;
@@ -52,43 +52,57 @@ static void first_probabilities(double *p)
                      0);
     assert_int_equal(rt_session_feed(session, &bos, 1, NULL, NULL, NULL, NULL), 0);
     for (uint32_t i = 0; i < n; i++)
-        sum += p[i] = exp((double)rt_session_logits(session)[i]);
+        sum += p[i] = exp((double)rt_session_logits(session)[i] / temperature);
     for (uint32_t i = 0; i < n; i++)
         p[i] /= sum;
     rt_session_free(session);
 }
 
-/* How far the frequencies of n draws are from p in all, over how far n fair draws are on average
- * (the mean absolute deviation of a binomial is near sqrt(2 p (1 - p) / (pi n))). */
-static void second_tokens_follow_the_model(void **state)
+/* How far the frequencies of the second tokens of n texts of two are from the model's probabilities
+ * at a temperature, over how far n fair draws are on average (the mean absolute deviation of a
+ * binomial is near sqrt(2 p (1 - p) / (pi n))). */
+static double distance_of_draws(const int32_t *ids, uint32_t n_texts, double temperature)
 {
-    enum { TEXTS = 6000 };
     uint32_t n = pack->model.n_vocab;
     double *p = calloc(n, sizeof *p), *count = calloc(n, sizeof *count);
     double distance = 0, expected = 0;
-    (void)state;
-    first_probabilities(p);
-    struct var_texts t = write_texts(TEXTS, 0, 2, 3);
-    assert_int_equal(t.n, TEXTS);
-    for (size_t i = 0; i < TEXTS; i++) {
-        assert_int_equal(t.ids[2 * i], BOS);
-        count[t.ids[2 * i + 1]]++;
+    first_probabilities(temperature, p);
+    for (size_t i = 0; i < n_texts; i++) {
+        assert_int_equal(ids[2 * i], BOS);
+        count[ids[2 * i + 1]]++;
     }
     for (uint32_t i = 0; i < n; i++) {
-        distance += fabs(count[i] / TEXTS - p[i]);
-        expected += sqrt(2 * p[i] * (1 - p[i]) / (M_PI * TEXTS));
+        distance += fabs(count[i] / n_texts - p[i]);
+        expected += sqrt(2 * p[i] * (1 - p[i]) / (M_PI * n_texts));
     }
-    print_message("# distance %.3f, of fair draws %.3f\n", distance, expected);
-    assert_true(distance < 1.2 * expected && distance > 0.8 * expected);
-    free(t.ids);
+    print_message("# %u texts, temperature %.1f: distance %.3f, of fair draws %.3f\n", n_texts,
+                  temperature, distance, expected);
     free(count);
     free(p);
+    return distance / expected;
 }
 
-/* Third tokens: they follow what came before, and draws of one text do not follow each other. */
+/* Behind the weighed ones the measured texts are written at 1.2, those held back at 1. */
+static void second_tokens_follow_the_model(void **state)
+{
+    enum { WEIGHED = VAR_WEIGHED_TOKENS / 2, N = 6000 };
+    (void)state;
+    struct var_texts t = write_texts(WEIGHED + N, N, 2, 3);
+    assert_int_equal(t.n, WEIGHED + 2 * N);
+    for (unsigned held = 0; held < 2; held++) {
+        const int32_t *ids = t.ids + 2 * (size_t)(WEIGHED + held * N);
+        double own = distance_of_draws(ids, N, held ? 1 : 1.2);
+        assert_true(own < 1.2 && own > 0.8);
+        assert_true(distance_of_draws(ids, N, held ? 1.2 : 1) > 1.2);
+    }
+    free(t.ids);
+}
+
+/* Third tokens: they follow what came before, and draws of one text do not follow each other. All
+ * these texts are weighed. */
 static void later_tokens_follow_what_came_before(void **state)
 {
-    enum { TEXTS = 64, LENGTH = 40 };
+    enum { TEXTS = 64, LENGTH = VAR_WEIGHED_TOKENS / TEXTS };
     struct rt_session *session;
     size_t v = pack->model.n_vocab;
     float *logits = calloc(LENGTH * v, sizeof *logits);
