@@ -3,17 +3,16 @@
 #include "runtime/runtime.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #define NS_PER_S 1e9
 
-enum { CONTEXT = 128, STEPS = 32, ROUNDS = 5, N_COUNTS = 4 };
-static const uint32_t counts[N_COUNTS] = {1, 2, 4, 8};
+enum { CONTEXT = 128, STEPS = 32, ROUNDS = 5, N_COUNTS = 4, MOST = 8 };
+static const uint32_t counts[N_COUNTS] = {1, 2, 4, MOST};
 
 struct bench {
     struct rt_pack *pack;
     struct rt_team *team;
-    float *logits; /* [counts' largest][n_vocab] */
+    float *logits; /* [MOST][n_vocab] */
 };
 
 /* Seconds of a step in the mean, of STEPS behind as many that are not counted; negative: err. */
@@ -22,7 +21,7 @@ static double step_s(const struct bench *b, const struct rt_point *point, uint32
 {
     struct rt_batch *batch;
     const struct rt_batch_config config = {.n_sequences = n, .n_ctx = CONTEXT, .point = *point};
-    int32_t ids[8];
+    int32_t ids[MOST];
     uint64_t begin = 0;
     int rc = rt_batch_create(&batch, b->pack, b->team, &config, err);
     if (rc)
@@ -61,7 +60,7 @@ static int open_bench(struct bench *b, const char *path, unsigned threads, struc
     int rc = rt_pack_open(&b->pack, path, err);
     if (!rc)
         rc = rt_team_create(&b->team, threads, err);
-    if (!rc && !(b->logits = malloc((size_t)8 * b->pack->model.n_vocab * sizeof *b->logits)))
+    if (!rc && !(b->logits = malloc((size_t)MOST * b->pack->model.n_vocab * sizeof *b->logits)))
         rc = ert_fail(err, ERT_E_NOMEM, "no memory for logits");
     return rc;
 }
@@ -70,7 +69,7 @@ int main(int argc, char **argv)
 {
     struct bench b = {0};
     struct ert_error err;
-    long threads = sysconf(_SC_NPROCESSORS_ONLN);
+    long threads;
     if (argc < 4 || ert_parse_int(argv[1], 1, 256, &threads, &err)) {
         fprintf(stderr, "usage: batch THREADS PACK POINT...\n");
         return 2;
