@@ -9,18 +9,18 @@ Q       := $(if $(V),,@)
 # A folder of the form build-NAME built with SAN=address,undefined or SAN=thread is instrumented.
 PKGS    := libxxhash jansson yaml-0.1 libpcre2-8 upower-glib gio-unix-2.0
 # What one room alone needs: whoever links the room links these too, and the library does not.
-PKGS_variants := openblas lapacke
 PKGS_cli      := cairo ncursesw
+# Headers of what a room loads when it first needs it (variants/blas.h).
+PKGS_loaded   := openblas lapacke
 OPT     ?= -O2
 CFLAGS  ?= $(OPT) -g
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
            -Wpointer-arith -Wcast-qual $(if $(CI),-Werror)
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(PKGS_variants) $(PKGS_cli) 2>/dev/null)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(PKGS_cli) $(PKGS_loaded) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 ALL_CFLAGS  = -std=gnu17 -D_GNU_SOURCE -I. $(patsubst -I%,-isystem %,$(PKG_CFLAGS)) $(WARN) -fPIC -pthread \
               -ffp-contract=off -fno-math-errno -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(CFLAGS)
-LIBS    = $(PKG_LIBS) -lsensors -lm -pthread $(LDFLAGS)
-LIBS_variants := $(shell pkg-config --libs $(PKGS_variants) 2>/dev/null)
+LIBS    = $(PKG_LIBS) -lsensors -lm -ldl -pthread $(LDFLAGS)
 LIBS_cli      := $(shell pkg-config --libs $(PKGS_cli) 2>/dev/null)
 
 # Rooms from the ground up; each may include those named after it (tools/layers reads this table).
@@ -96,7 +96,7 @@ $(BUILD)/libedgert.so: $(foreach r,$(LIB_ROOMS),$(call objects,$(r)))
 	$(Q)$(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libedgert.so.0 $^ -o $@ $(LIBS)
 $(BUILD)/edgert: $(call objects,cli) $(foreach r,$(uses_cli),$(call archive,$(r)))
 	$(if $(V),,@echo "  link $@")
-	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_cli) $(LIBS_variants) $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_cli) $(LIBS)
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(foreach r,runtime policies device base,$(call archive,$(r)))
 	$(if $(V),,@echo "  link $@")
@@ -143,7 +143,7 @@ FUZZ_SECONDS ?= 60
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(foreach r,variants runtime sim policies device base,$(call archive,$(r)))
 	$(if $(V),,@echo "  link $@")
-	$(Q)$(CC) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS_variants) $(LIBS)
+	$(Q)$(CC) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
 fuzz: ## the readers of packs, GGUF, safetensors, policies, traces and journals, FUZZ_SECONDS each
 	$(MAKE) BUILD=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined OPT=-O1 $(FUZZERS:%=build-fuzz/tests/fuzz/%)
 	@for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f && cp -n policies.yaml tests/variants/fixtures/mistral/model.safetensors $$(find tests/fuzz/corpus -path "*/$$f/*") build-fuzz/corpus/$$f && \

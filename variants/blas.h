@@ -1,10 +1,21 @@
-/* blas: products of large float matrices, shared out among a team; OpenBLAS computes each share on
- * the worker's own thread. How a result is cut into shares does not depend on the team, so neither
- * does any bit of it. */
+/* blas: OpenBLAS and LAPACKE, and products of large float matrices with them, shared out among a
+ * team; OpenBLAS computes each share on the worker's own thread. How a result is cut into shares
+ * does not depend on the team, so neither does any bit of it. */
 #ifndef VAR_BLAS_H
 #define VAR_BLAS_H
 
+#include <cblas.h>
+#include <lapacke.h>
+
+#include "base/base.h"
 #include "runtime/team.h"
+
+/* The libraries' functions, under their own names. */
+struct var_blas {
+#define VAR_BLAS(library, name) __typeof__(name) *name;
+#include "variants/blas_functions.def"
+#undef VAR_BLAS
+};
 
 /* Rows of a matrix somewhere in memory: element (r, c) is data[r * stride + c]. */
 struct var_view {
@@ -13,10 +24,16 @@ struct var_view {
     size_t stride; /* floats from row to row, at least cols */
 };
 
-/* Makes OpenBLAS and LAPACK compute on the thread that calls them and no other, in the whole
- * process: how many threads share a product would show in its bits. To be called before the team
- * starts to work; calling it again does no harm. */
-void var_blas_use_callers_thread(void);
+/* Loads the libraries: a process that makes no pack has neither in memory. OpenBLAS knows the CPUs
+ * of its own day by name and takes any later one for one of 2004, five times slower; so it is told
+ * which of its kernels the CPU can run, unless OPENBLAS_CORETYPE says so already. It and LAPACK
+ * then compute on the thread that calls them and no other: how many threads share a product would
+ * show in its bits. To be called before the team starts to work; calling it again does no harm.
+ * ERT_E_IO where a library is not there. */
+int var_blas_open(struct ert_error *err);
+
+/* After var_blas_open. */
+const struct var_blas *var_blas(void);
 
 /* How many of the team may call OpenBLAS at the same time: one where it has no locks or threads of
  * its own that it would start in each. */

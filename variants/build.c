@@ -473,9 +473,10 @@ int var_build(const struct var_build_options *options, struct ert_error *err)
     int rc = check_options(options, err);
     if (!rc)
         rc = var_source_open(&b.source, options->source, options->tokenizer, err);
+    if (!rc && !options->f32)
+        rc = var_blas_open(err);
     if (!rc)
         rc = rt_team_create(&b.team, thread_count(options), err);
-    var_blas_use_callers_thread();
     if (!rc)
         rc = var_build_resumes(options) ? build_in_stages(&b) : build_at_once(&b);
     release(&b);

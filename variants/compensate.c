@@ -1,12 +1,11 @@
 #include "variants/compensate.h"
 
-#include <cblas.h>
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/pack_format.h"
+#include "variants/blas.h"
 
 #define RIDGE 0.01 /* of the mean diagonal */
 
@@ -69,8 +68,9 @@ static int covariance_of_lost(const struct removed *r, const double *bias, doubl
             c[i * e + k] = bias[i] * (double)r->moments->level_mlp[k];
     }
     if (!rc)
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)e, (blasint)e,
-                    (blasint)lost, 1, w, (blasint)lost, cross, (blasint)e, -1, c, (blasint)e);
+        var_blas()->cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)e, (blasint)e,
+                                (blasint)lost, 1, w, (blasint)lost, cross, (blasint)e, -1, c,
+                                (blasint)e);
     free(w);
     free(row);
     return rc;
@@ -89,7 +89,7 @@ static int factor_covariance(const struct removed *r, double *l)
         trace += l[i * n + i];
     for (size_t i = 0; i < n; i++)
         l[i * n + i] += RIDGE * trace / (double)n + 1e-30;
-    return (int)LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', (lapack_int)n, l, (lapack_int)n);
+    return (int)var_blas()->LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', (lapack_int)n, l, (lapack_int)n);
 }
 
 /* step = the k leading left singular vectors of m: eigenvectors of M M^T, largest last. */
@@ -98,11 +98,12 @@ static int leading_directions(struct closed_form *f, uint32_t n, uint32_t k)
     lapack_int found, *support = calloc(2 * (size_t)k, sizeof *support);
     if (!support)
         return -1;
-    cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, (blasint)n, 1, f->m,
-                (blasint)n, 0, f->squares, (blasint)n);
-    lapack_int info = LAPACKE_dsyevr(LAPACK_ROW_MAJOR, 'V', 'I', 'L', (lapack_int)n, f->squares,
-                                     (lapack_int)n, 0, 0, (lapack_int)(n - k + 1), (lapack_int)n, 0,
-                                     &found, f->values, f->step, (lapack_int)k, support);
+    var_blas()->cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, (blasint)n, 1,
+                            f->m, (blasint)n, 0, f->squares, (blasint)n);
+    lapack_int info =
+        var_blas()->LAPACKE_dsyevr(LAPACK_ROW_MAJOR, 'V', 'I', 'L', (lapack_int)n, f->squares,
+                                   (lapack_int)n, 0, 0, (lapack_int)(n - k + 1), (lapack_int)n, 0,
+                                   &found, f->values, f->step, (lapack_int)k, support);
     free(support);
     return info == 0 && found == (lapack_int)k ? 0 : -1;
 }
@@ -114,10 +115,10 @@ static void take_known(struct closed_form *f, blasint n)
     if (k == 0)
         return;
     memcpy(f->step, f->v, (size_t)k * (size_t)n * sizeof *f->step);
-    cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, k, n, 1, f->l, n,
-                f->step, n);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, k, -1, f->u, rank, f->step, n, 1,
-                f->m, n);
+    var_blas()->cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, k, n,
+                            1, f->l, n, f->step, n);
+    var_blas()->cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, k, -1, f->u, rank,
+                            f->step, n, 1, f->m, n);
 }
 
 /* Reduced-rank ridge regression (Izenman 1975): with C_bb = L L^T and U the leading left singular
@@ -129,17 +130,17 @@ static int extend(const struct removed *r, struct closed_form *f, const double *
     double *v = f->v + (size_t)f->known * (size_t)n;
     if (covariance_of_lost(r, bias, f->m))
         return -1;
-    cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, n, n, 1, f->l, n,
-                f->m, n);
+    var_blas()->cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, n, n,
+                            1, f->l, n, f->m, n);
     take_known(f, n);
     if (leading_directions(f, r->model->n_embd, k))
         return -1;
     for (blasint i = 0; i < n; i++)
         memcpy(f->u + i * rank + f->known, f->step + i * (blasint)k, k * sizeof *f->u);
-    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)k, n, n, 1, f->step, (blasint)k,
-                f->m, n, 0, v, n);
-    cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, (blasint)k, n, 1,
-                f->l, n, v, n);
+    var_blas()->cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)k, n, n, 1, f->step,
+                            (blasint)k, f->m, n, 0, v, n);
+    var_blas()->cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit,
+                            (blasint)k, n, 1, f->l, n, v, n);
     f->known += k;
     return 0;
 }

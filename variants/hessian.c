@@ -1,6 +1,5 @@
 #include "variants/hessian.h"
 
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -58,15 +57,13 @@ static bool gather(const struct var_hessian_config *c, const struct var_slice *s
 }
 
 /* From H in a: its Cholesky factor, the inverse from that, the inverse's factor. Rows of a
- * symmetric matrix are its columns: lower by columns is upper by rows. One thread, because the last
- * bits depend on how many there are. */
+ * symmetric matrix are its columns: lower by columns is upper by rows. */
 static int factorize(const struct var_slice *s, double *a)
 {
-    var_blas_use_callers_thread();
     lapack_int n = (lapack_int)s->n;
-    if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, a, n) ||
-        LAPACKE_dpotri_work(LAPACK_COL_MAJOR, 'L', n, a, n) ||
-        LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, a, n))
+    if (var_blas()->LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, a, n) ||
+        var_blas()->LAPACKE_dpotri_work(LAPACK_COL_MAJOR, 'L', n, a, n) ||
+        var_blas()->LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, a, n))
         return -1;
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = 0; j < s->n; j++) {
@@ -147,7 +144,7 @@ int var_hessian_make(struct var_hessian **h, const struct var_hessian_config *co
     if (!*h)
         return ert_fail(err, ERT_E_NOMEM, "no memory for the moments of %u columns", config->n);
     double damp = damping(config);
-    int rc = 0;
+    int rc = var_blas_open(err);
     for (uint32_t i = 0; !rc && i < (*h)->n_slices; i++)
         rc = fill_slice(config, &(*h)->slices[i], damp, err);
     if (rc) {

@@ -1,6 +1,5 @@
 #include "variants/states.h"
 
-#include <cblas.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -24,9 +23,9 @@ static void multiply_rows(struct head_job *job, uint32_t first, float *rows)
     uint32_t n = m->n_vocab - first < ROWS ? m->n_vocab - first : ROWS;
     for (uint32_t r = 0; r < n; r++)
         var_tensor_row(&src->head, first + r, rows + (size_t)r * m->n_embd);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)job->n, (blasint)n,
-                (blasint)m->n_embd, 1, job->x, (blasint)m->n_embd_pad, rows, (blasint)m->n_embd, 0,
-                job->logits + first, (blasint)m->n_vocab);
+    var_blas()->cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)job->n, (blasint)n,
+                            (blasint)m->n_embd, 1, job->x, (blasint)m->n_embd_pad, rows,
+                            (blasint)m->n_embd, 0, job->logits + first, (blasint)m->n_vocab);
 }
 
 static void multiply_all(void *ctx, unsigned worker, unsigned n)
@@ -54,12 +53,14 @@ int var_states_open(struct var_states *states, const struct var_source *src, str
                     const float *x, uint32_t length, struct var_reference *reference,
                     struct ert_error *err)
 {
+    int rc = var_blas_open(err);
     *states = (struct var_states){src, team, x, length, NULL};
+    if (rc)
+        return rc;
     states->rows =
         calloc((size_t)rt_team_size(team) * ROWS * src->model.n_embd, sizeof *states->rows);
     if (!states->rows)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory for its logits", src->path);
-    var_blas_use_callers_thread();
     *reference = (struct var_reference){state_logits, states};
     return 0;
 }

@@ -1,6 +1,5 @@
 #include "variants/stream.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -348,15 +347,16 @@ static void attend(const struct var_stream *s, uint32_t text, uint32_t head, flo
     size_t own = text * l * heads + (size_t)head * m->head_dim;
     size_t shared = text * l * kv + (size_t)kv_head * m->head_dim;
     blasint n = (blasint)l, d = (blasint)m->head_dim;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1 / sqrtf((float)m->head_dim),
-                s->q + own, (blasint)heads, s->k + shared, (blasint)kv, 0, scores, n);
+    var_blas()->cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d,
+                            1 / sqrtf((float)m->head_dim), s->q + own, (blasint)heads,
+                            s->k + shared, (blasint)kv, 0, scores, n);
     for (uint32_t t = 0; t < l; t++) {
         float *row = scores + (size_t)t * l;
         s->kernels->softmax(row, t + 1);
         memset(row + t + 1, 0, (l - t - 1) * sizeof *row);
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, d, n, 1, scores, n, s->v + shared,
-                (blasint)kv, 0, s->mixed + own, (blasint)heads);
+    var_blas()->cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, d, n, 1, scores, n,
+                            s->v + shared, (blasint)kv, 0, s->mixed + own, (blasint)heads);
 }
 
 static void attend_all(void *ctx, unsigned worker, unsigned n)
@@ -488,9 +488,10 @@ int var_stream_open(struct var_stream **stream, const struct var_source *src, st
 {
     *stream = NULL;
     int rc = check_texts(src, texts, err);
+    if (!rc)
+        rc = var_blas_open(err);
     if (rc)
         return rc;
-    var_blas_use_callers_thread();
     struct var_stream *s = calloc(1, sizeof *s);
     if (!s)
         return ert_fail(err, ERT_E_NOMEM, "%s: no memory to run it", src->path);

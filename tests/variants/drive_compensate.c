@@ -55,8 +55,9 @@ int main(int argc, char **argv)
     }
     struct var_extras x = {0};
     FILE *out = fopen(argv[5], "wb");
-    var_blas_use_callers_thread();
-    int rc = out ? var_compensate(&x, &src, &a, &m, 0, &err) : -1;
+    int rc = out ? var_blas_open(&err) : -1;
+    if (!rc)
+        rc = var_compensate(&x, &src, &a, &m, 0, &err);
     if (!rc) {
         for (uint32_t t = 1; t < a.n_tiers; t++)
             fwrite(x.mlp_bias[t], sizeof(float), wide, out);

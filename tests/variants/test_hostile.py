@@ -394,5 +394,15 @@ def test_a_full_file_system_is_told_and_leaves_nothing():
         subprocess.run(["umount", disk], check=True)
 
 
+def test_a_library_that_is_not_there_is_named_and_leaves_nothing():
+    libraries = folder / "libraries"
+    libraries.mkdir()
+    for name in ("libopenblas.so.0", "liblapacke.so.3"):
+        (libraries / name).write_text("no library")
+        got = build(checkpoint.FIXTURES / "smollm2", "no-catalog", env=dict(os.environ, LD_LIBRARY_PATH=str(libraries)))
+        assert name in got and "needs OpenBLAS and LAPACKE" in got, got
+        (libraries / name).unlink()
+
+
 if __name__ == "__main__":
     tap.main()
