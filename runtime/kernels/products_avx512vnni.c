@@ -15,12 +15,13 @@ enum {
     QUADS = 4,    /* 32-bit words of a row in a plane, 8 weights each */
     WORDS_A8 = 8, /* 32-bit words of a group of activations */
     WORDS_A16 = 16,
-    AHEAD = 8 * 1024, /* bytes to prefetch ahead: the hardware prefetcher stops at pages */
+    AHEAD = 4 * 1024, /* bytes to prefetch ahead: the hardware prefetcher stops at pages */
     LINE = 64,
     STEP = 6, /* columns whose dots and sums the registers hold, of RT_TILES tiles */
     MANY = 8, /* columns from which it pays to keep weights expanded */
     STRIP = 28 * 1024 /
             LINE, /* lines of weights that are kept expanded: the columns want some of L1 too */
+    APART = 48,   /* groups of activations that are kept as bytes */
     STEP_F32 = 8,
 };
 
@@ -116,14 +117,17 @@ INLINE lanes multiply_a16(lanes dot, __m512i w, __m512i q)
 struct kind {
     expand_fn *expand;
     multiply_fn *multiply;
+    unsigned words; /* of an expanded block */
     unsigned act_bytes;
     bool w8;
 };
 
-#define W4A16 ((struct kind){expand_w4_to_16, multiply_a16, 2, false})
-#define W8A16 ((struct kind){expand_w8_to_16, multiply_a16, 2, true})
-#define W4A8  ((struct kind){expand_w4, multiply_a8, 1, false})
-#define W8A8  ((struct kind){expand_w8, multiply_a8, 1, true})
+#define W4A16 ((struct kind){expand_w4_to_16, multiply_a16, WORDS_A16, 2, false})
+#define W8A16 ((struct kind){expand_w8_to_16, multiply_a16, WORDS_A16, 2, true})
+#define W4A8  ((struct kind){expand_w4, multiply_a8, WORDS_A8, 1, false})
+#define W8A8  ((struct kind){expand_w8, multiply_a8, WORDS_A8, 1, true})
+/* Of few columns: dot_nibbles. */
+#define W4A16_APART ((struct kind){expand_w4, NULL, WORDS_A8, 2, false})
 
 /* Activations from one column's group on; the other columns follow `groups` apart. */
 struct operand {
@@ -144,16 +148,11 @@ INLINE void advance(struct kind kind, struct operand *x, size_t groups)
     x->group += groups;
 }
 
-/* A block of one tile, expanded: words(kind) words of weights, then the floats D u_d, of 8-bit
- * weights a sixteenth of it, and M u_m. */
-INLINE size_t words(struct kind kind)
-{
-    return GROUP * kind.act_bytes / 4;
-}
-
+/* A block of one tile, expanded: the words of weights, then the floats D u_d, of 8-bit weights a
+ * sixteenth of it, and M u_m. */
 INLINE size_t block_size(struct kind kind)
 {
-    return words(kind) + 2;
+    return kind.words + 2;
 }
 
 /* What a dot starts from: W8 counts each weight 8 too high. */
@@ -168,11 +167,27 @@ INLINE lanes dot_column(struct kind kind, const __m512i *block, const struct ope
 {
     lanes dot[2] = {start(kind, x->group)};
 #pragma GCC unroll 16
-    for (unsigned i = 0; i < words(kind); i++) {
+    for (unsigned i = 0; i < kind.words; i++) {
         lanes *sum = &dot[i % kind.act_bytes];
         *sum = kind.multiply(*sum, block[i], broadcast(x->q + 4 * i));
     }
     return dot[0] + dot[1];
+}
+
+/* The same of 4-bit weights as bytes, w[WORDS_A8], and 16-bit activations taken apart into bytes, a
+ * = 256 high + low: half of the work of expanding nibbles to 16 bits. vpdpbusd multiplies unsigned
+ * bytes by signed ones; nibbles are either, so they meet the signed high bytes and the unsigned low
+ * ones. */
+INLINE lanes dot_nibbles(const __m512i *w, const uint8_t *apart)
+{
+    __m512i low = _mm512_setzero_si512(), high = low;
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < WORDS_A8; i++) {
+        const uint8_t *at = apart + i / 2 * 16 + i % 2 * 4;
+        low = _mm512_dpbusd_epi32(low, broadcast(at), w[i]);
+        high = _mm512_dpbusd_epi32(high, w[i], broadcast(at + 8));
+    }
+    return (lanes)_mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
 }
 
 /* n_cols columns of n_tiles tiles: dot[n_tiles][n_cols]. With STEP of them so many sums are under
@@ -187,7 +202,7 @@ INLINE void dot_columns(struct kind kind, const __m512i *blocks, unsigned n_tile
         for (unsigned t = 0; t < n_tiles; t++)
             dot[t][c] = start(kind, &x->group[c * x->groups]);
 #pragma GCC unroll 16
-    for (unsigned i = 0; i < words(kind); i++)
+    for (unsigned i = 0; i < kind.words; i++)
 #pragma GCC unroll 6
         for (unsigned c = 0; c < n_cols; c++) {
             __m512i q = broadcast(x->q + c * stride + 4 * i);
@@ -208,8 +223,8 @@ INLINE __m512 bytes_to_float(const uint8_t *u)
 INLINE __m512 accumulate(struct kind kind, __m512 sum, const __m512i *block, lanes dot,
                          const struct rt_group *x)
 {
-    __m512 d = _mm512_castsi512_ps(block[words(kind)]);
-    __m512 m = _mm512_castsi512_ps(block[words(kind) + 1]);
+    __m512 d = _mm512_castsi512_ps(block[kind.words]);
+    __m512 m = _mm512_castsi512_ps(block[kind.words + 1]);
     __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(x->scale));
     sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)dot), scaled, sum);
     return _mm512_fnmadd_ps(m, _mm512_set1_ps(x->t), sum);
@@ -252,22 +267,23 @@ INLINE void expand_block(struct kind kind, const struct rt_tiles *w, struct rows
         prefetch(l, PACK_L_BLOCK);
     }
     kind.expand(h + 2 * TILE, l, block);
-    block[words(kind)] = _mm512_castps_si512(_mm512_mul_ps(rows.d, bytes_to_float(h)));
-    block[words(kind) + 1] = _mm512_castps_si512(_mm512_mul_ps(rows.m, bytes_to_float(h + TILE)));
+    block[kind.words] = _mm512_castps_si512(_mm512_mul_ps(rows.d, bytes_to_float(h)));
+    block[kind.words + 1] = _mm512_castps_si512(_mm512_mul_ps(rows.m, bytes_to_float(h + TILE)));
 }
 
-/* One tile, column by column: few columns wait for memory, and one tile is one stream of it. */
-INLINE void dot_tile(struct kind kind, const struct rt_tiles *w, size_t tile, struct operand first,
-                     uint32_t n_cols, float *acc)
+/* n_groups groups of one tile from group `from` on, column by column: few columns wait for
+ * memory, and one tile is one stream of it. */
+INLINE void dot_tile(struct kind kind, const struct rt_tiles *w, size_t tile, uint32_t from,
+                     uint32_t n_groups, struct operand first, uint32_t n_cols, float *acc)
 {
     const struct rows rows = rows_of(kind, w, tile);
-    for (uint32_t g = 0; g < w->n_groups; g++, advance(kind, &first, 1)) {
+    for (uint32_t g = 0; g < n_groups; g++, advance(kind, &first, 1)) {
         __m512i block[WORDS_A16 + 2];
         struct operand x = first;
         float *to = acc + tile * TILE;
-        expand_block(kind, w, rows, tile * w->stride + g, block);
+        expand_block(kind, w, rows, tile * w->stride + from + g, block);
         for (uint32_t c = 0; c < n_cols; c++, advance(kind, &x, x.groups)) {
-            lanes dot = dot_column(kind, block, &x);
+            lanes dot = kind.multiply ? dot_column(kind, block, &x) : dot_nibbles(block, x.q);
             _mm512_storeu_ps(to, accumulate(kind, _mm512_loadu_ps(to), block, dot, x.group));
             to += w->acc_stride;
         }
@@ -356,13 +372,55 @@ INLINE void dot_tiles(struct kind kind, const struct rt_tiles *w, const struct r
         dot_strips(kind, w, 1, x, n_cols, acc);
     else
         for (size_t tile = 0; tile < w->n_tiles; tile++)
-            dot_tile(kind, w, tile, x, n_cols, acc);
+            dot_tile(kind, w, tile, 0, w->n_groups, x, n_cols, acc);
 }
+
+/* ---- 4-bit weights and few columns of 16-bit activations ------------------------------------ */
+
+/* What dot_nibbles reads of some groups of each column. */
+struct apart {
+    _Alignas(LINE) uint8_t bytes[MANY - 1][APART][LINE];
+    struct rt_group group[MANY - 1][APART];
+};
+
+/* Of each 16 bytes, activations 0 2 1 3 4 6 5 7, the low bytes in order, then the high ones. */
+INLINE void take_apart(struct operand x, uint32_t n_groups, uint32_t n_cols, struct apart *apart)
+{
+    const __m512i order =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 2, 6, 8, 12, 10, 14, 1, 5, 3, 7, 9, 13, 11, 15));
+    for (uint32_t c = 0; c < n_cols; c++, advance(W4A16, &x, x.groups)) {
+        for (uint32_t g = 0; g < n_groups; g++) {
+            __m512i q = _mm512_loadu_si512(x.q + (size_t)g * LINE);
+            _mm512_store_si512(apart->bytes[c][g], _mm512_shuffle_epi8(q, order));
+        }
+        memcpy(apart->group[c], x.group, n_groups * sizeof *x.group);
+    }
+}
+
+INLINE void dot_tiles_apart(const struct rt_tiles *w, const struct rt_acts *acts, size_t group,
+                            uint32_t n_cols, float *acc)
+{
+    struct apart apart;
+    struct operand x = operand_at(W4A16, acts, group);
+    const struct operand of_part = {apart.bytes[0][0], apart.group[0], APART};
+    for (uint32_t from = 0, n; from < w->n_groups; from += n, advance(W4A16, &x, n)) {
+        n = w->n_groups - from < APART ? w->n_groups - from : APART;
+        take_apart(x, n, n_cols, &apart);
+        for (size_t tile = 0; tile < w->n_tiles; tile++)
+            dot_tile(W4A16_APART, w, tile, from, n, of_part, n_cols, acc);
+    }
+}
+
+/* ---- the table's functions ------------------------------------------------------------------ */
 
 void rt_dot_w4a16_avx512vnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
                              uint32_t n_cols, uint32_t group, float *acc)
 {
-    dot_tiles(W4A16, w, x, (size_t)col * x->groups + group, n_cols, acc);
+    size_t first = (size_t)col * x->groups + group;
+    if (n_cols < MANY)
+        dot_tiles_apart(w, x, first, n_cols, acc);
+    else
+        dot_tiles(W4A16, w, x, first, n_cols, acc);
 }
 
 void rt_dot_w8a16_avx512vnni(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col,
