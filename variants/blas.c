@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SHARE = 256 }; /* rows and columns of the result that one call computes */
+enum { SHARE = 512 }; /* rows and columns of the result that one call computes */
 
 /* c = a b (beta 0) or c += a b (beta 1), a and b transposed as told. */
 struct product {

@@ -5,25 +5,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "variants/draw.h"
+
 enum { CACHE_BYTES = 256 << 20, LEAST_LANES = 8, MOST_LANES = 64, MAX_TEXT_BYTES = 1 << 28 };
+enum { COOL = 4 }; /* one in so many of the measured texts is not warm */
 
 static const float WARM = 1.2f;
 
 /* ---- how many ------------------------------------------------------------------------------ */
 
+static uint32_t all_texts(const struct var_texts *t)
+{
+    uint32_t end = t->first_weighed + t->n_weighed;
+    return end > t->n ? end : t->n;
+}
+
 static int allocate_texts(struct var_texts *t, const char *path, struct ert_error *err)
 {
-    t->ids = calloc((size_t)t->n * t->length + 1, sizeof *t->ids);
+    t->ids = calloc((size_t)all_texts(t) * t->length + 1, sizeof *t->ids);
     return t->ids ? 0
                   : ert_fail(err, ERT_E_NOMEM, "%s: no memory for %u texts of %u tokens", path,
-                             t->n, t->length);
+                             all_texts(t), t->length);
 }
 
 static void choose_sizes(struct var_texts *t, const struct rt_model *m,
                          const struct var_texts_config *c)
 {
     uint32_t length = c->length < m->n_ctx ? c->length : m->n_ctx;
-    *t = (struct var_texts){.length = length, .n_measured = (c->measured + length - 1) / length};
+    *t = (struct var_texts){.length = length,
+                            .n_measured = (c->measured + length - 1) / length,
+                            .n_weighed = (c->weighed + length - 1) / length};
     t->n = t->n_measured + (c->held_back + length - 1) / length;
 }
 
@@ -54,24 +65,9 @@ static bool ends_text(const struct rt_vocab *v, int32_t id)
     return false;
 }
 
-/* SplitMix64's output function (Steele, Lea, Flood 2014) of a counter: uniform in [0, 1). */
-static double draw(uint64_t seed, uint64_t text, uint64_t position)
-{
-    uint64_t z = seed;
-    const uint64_t counters[] = {text, position};
-    for (int i = 0; i < 2; i++) {
-        z += (counters[i] + 1) * 0x9e3779b97f4a7c15u;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        z ^= z >> 31;
-    }
-    return (double)(z >> 11) * 0x1p-53;
-}
-
 static float temperature_of(const struct var_texts *t, uint32_t text)
 {
-    bool judged_on = (size_t)text * t->length < VAR_WEIGHED_TOKENS || text >= t->n_measured;
-    return judged_on ? 1 : WARM;
+    return text < t->n_measured && text % COOL != 0 ? WARM : 1;
 }
 
 /* A token by its probability at a temperature, in the order of ids; the logits are used up.
@@ -105,7 +101,7 @@ static void choose_next(void *ctx, unsigned worker, unsigned n)
     const struct rt_vocab *v = &w->pack->vocab;
     uint32_t n_vocab = w->pack->model.n_vocab;
     for (uint32_t i = worker; i < w->lanes; i += n) {
-        double uniform = draw(w->seed, w->first + i, w->position);
+        double uniform = var_draw(w->seed, w->first + i, w->position);
         float temperature = temperature_of(w->texts, w->first + i);
         int32_t id = ends_text(v, w->next[i])
                          ? first_token(v)
@@ -118,7 +114,7 @@ static void choose_next(void *ctx, unsigned worker, unsigned n)
 
 static void keep_tokens(const struct writing *w)
 {
-    for (uint32_t i = 0; i < w->lanes && w->first + i < w->texts->n; i++)
+    for (uint32_t i = 0; i < w->lanes && w->first + i < all_texts(w->texts); i++)
         w->texts->ids[(size_t)(w->first + i) * w->texts->length + w->position] = w->next[i];
 }
 
@@ -126,7 +122,7 @@ static bool go_on(const struct writing *w, const struct ert_progress *progress)
 {
     double done = (double)w->first * w->texts->length + (double)w->lanes * w->position;
     return ert_progress_report(progress, "writing sample text", done,
-                               (double)w->texts->n * w->texts->length);
+                               (double)all_texts(w->texts) * w->texts->length);
 }
 
 static int write_lanes(struct writing *w, struct rt_batch *batch, struct rt_team *team,
@@ -159,8 +155,8 @@ static uint32_t choose_lanes(const struct rt_model *m, const struct var_texts *t
     size_t text_bytes = (size_t)4 * m->n_layers * m->n_kv_heads * m->head_pad * t->length;
     size_t most = CACHE_BYTES / text_bytes;
     most = most < LEAST_LANES ? LEAST_LANES : most > MOST_LANES ? MOST_LANES : most;
-    uint32_t rounds = (uint32_t)((t->n + most - 1) / most);
-    return (t->n + rounds - 1) / rounds;
+    uint32_t n = all_texts(t), rounds = (uint32_t)((n + most - 1) / most);
+    return (n + rounds - 1) / rounds;
 }
 
 int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct rt_team *team,
@@ -168,6 +164,7 @@ int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct 
 {
     struct rt_batch *batch = NULL;
     choose_sizes(texts, &pack->model, config);
+    texts->first_weighed = texts->n;
     struct writing w = {.pack = pack,
                         .texts = texts,
                         .seed = config->seed,
@@ -182,7 +179,7 @@ int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct 
         rc = rt_point_parse("w8a8", pack, &lanes.point, err);
     if (!rc)
         rc = rt_batch_create(&batch, pack, team, &lanes, err);
-    for (; w.first < texts->n && !rc; w.first += w.lanes)
+    for (; w.first < all_texts(texts) && !rc; w.first += w.lanes)
         rc = write_lanes(&w, batch, team, config->progress, err);
     rt_batch_free(batch);
     free(w.logits);
@@ -245,6 +242,8 @@ static int take_texts(struct var_texts *t, const char *path, const int32_t *ids,
         t->n = (uint32_t)pieces;
         t->n_measured = t->n - (t->n + 4) / 5;
     }
+    if (t->n_weighed > t->n_measured)
+        t->n_weighed = t->n_measured;
     if (allocate_texts(t, path, err))
         return -ERT_E_NOMEM;
     cut_texts(t, ids, n, own, vocab);
@@ -267,15 +266,23 @@ int var_texts_read(struct var_texts *texts, const char *path, const struct rt_vo
     return rc;
 }
 
+struct var_texts var_texts_weighed(const struct var_texts *t)
+{
+    return (struct var_texts){.ids = t->ids + (size_t)t->first_weighed * t->length,
+                              .n = t->n_weighed,
+                              .length = t->length};
+}
+
 /* ---- in the build's folder ----------------------------------------------------------------- */
 
 #define NAME "texts"
 
 int var_texts_save(const struct var_texts *texts, const struct var_work *w, struct ert_error *err)
 {
-    const uint32_t head[4] = {texts->n, texts->length, texts->n_measured, 0};
+    const uint32_t head[] = {texts->n, texts->length, texts->n_measured, texts->first_weighed,
+                             texts->n_weighed};
     struct var_work_file f;
-    size_t n = (size_t)texts->n * texts->length;
+    size_t n = (size_t)all_texts(texts) * texts->length;
     int rc = var_work_begin(&f, w, NAME, err);
     if (rc)
         return rc;
@@ -289,12 +296,16 @@ int var_texts_save(const struct var_texts *texts, const struct var_work *w, stru
 bool var_texts_load(struct var_texts *texts, const struct var_work *w)
 {
     struct var_work_data d;
-    uint32_t head[4];
+    uint32_t head[5];
     *texts = (struct var_texts){0};
     if (!var_work_load(&d, w, NAME))
         return false;
     memcpy(head, d.data, sizeof head); /* the checksum held: it is what save wrote */
-    *texts = (struct var_texts){.n = head[0], .length = head[1], .n_measured = head[2]};
+    *texts = (struct var_texts){.n = head[0],
+                                .length = head[1],
+                                .n_measured = head[2],
+                                .first_weighed = head[3],
+                                .n_weighed = head[4]};
     texts->ids = malloc(d.size - sizeof head);
     if (texts->ids)
         memcpy(texts->ids, d.data + sizeof head, d.size - sizeof head);

@@ -7,39 +7,41 @@
 #include "runtime/runtime.h"
 #include "variants/work.h"
 
-/* Tiers are weighed on the first of the measured texts, so many tokens or all
- * (variants/sensitivity.h). */
-enum { VAR_WEIGHED_TOKENS = 1024 };
-
 /* Texts of equal length, each from an empty context. */
 struct var_texts {
-    int32_t *ids; /* [n][length] */
+    int32_t *ids; /* [n][length], behind them what of the weighed ones is not among them */
     uint32_t n, length;
     uint32_t n_measured; /* the first so many go into the moments; the rest is held back */
+    uint32_t first_weighed, n_weighed; /* which tiers are weighed on (variants/sensitivity.h) */
 };
 
 /* Asked for; a model of a short context gets more texts of less length. */
 struct var_texts_config {
-    uint32_t measured, held_back; /* tokens */
-    uint32_t length;              /* of each text, at most the model's context */
+    uint32_t measured, held_back, weighed; /* tokens */
+    uint32_t length;                       /* of each text, at most the model's context */
     uint64_t seed;
     const struct ert_progress *progress;
 };
 
-/* The pack's w8a8 writes the texts, side by side, from its whole distribution: at temperature 1
- * those that something is judged on, the weighed ones and those held back; at 1.2 the rest of the
- * measured ones, whose rarer words make better averages (docs/quality.md). After an end-of-text
- * token a new one begins in the same context. texts->ids is the caller's to free. The draws depend
- * on seed, text and position alone. ERT_E_CHECK where the model's logits are no numbers. */
+/* The pack's w8a8 writes the texts, side by side, from its whole distribution. Those that something
+ * is judged on, the held back and, behind them, the weighed, are written at temperature 1, and so
+ * is one in four of the measured; at 1.2 the others, whose rarer words make better averages
+ * (docs/quality.md). After an end-of-text token a new one begins in the same context. texts->ids is
+ * the caller's to free. The draws depend on seed, text and position alone. ERT_E_CHECK where the
+ * model's logits are no numbers. */
 int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct rt_team *team,
                     const struct var_texts_config *config, struct ert_error *err);
 
 /* The texts are pieces of a file of the user's, taken at even distances, each begun with BOS where
- * the vocabulary asks for one; one in five is held back, if the file is too short for all.
+ * the vocabulary asks for one; one in five is held back, if the file is too short for all. The
+ * weighed ones are the first of the measured ones.
  * ERT_E_RANGE where it is too short for two. n_vocab bounds the ids, n_ctx the length. */
 int var_texts_read(struct var_texts *texts, const char *path, const struct rt_vocab *vocab,
                    const struct rt_model *model, const struct var_texts_config *config,
                    struct ert_error *err);
+
+/* The weighed texts, as texts of their own; the ids are those of t. */
+struct var_texts var_texts_weighed(const struct var_texts *t);
 
 /* Keep texts in a build's folder and bring them back; load returns false where there are none. */
 int var_texts_save(const struct var_texts *texts, const struct var_work *w, struct ert_error *err);

@@ -27,13 +27,14 @@ static int end(void **state)
     return 0;
 }
 
-static struct var_texts write_texts(uint32_t n_measured, uint32_t n_held, uint32_t length,
-                                    uint64_t seed)
+static struct var_texts write_texts(uint32_t n_measured, uint32_t n_held, uint32_t n_weighed,
+                                    uint32_t length, uint64_t seed)
 {
     struct ert_error err = {0};
     struct var_texts t;
     const struct var_texts_config config = {.measured = n_measured * length,
                                             .held_back = n_held * length,
+                                            .weighed = n_weighed * length,
                                             .length = length,
                                             .seed = seed};
     if (var_texts_write(&t, pack, team, &config, &err))
@@ -58,57 +59,70 @@ static void first_probabilities(double temperature, double *p)
     rt_session_free(session);
 }
 
-/* How far the frequencies of the second tokens of n texts of two are from the model's probabilities
- * at a temperature, over how far n fair draws are on average (the mean absolute deviation of a
- * binomial is near sqrt(2 p (1 - p) / (pi n))). */
-static double distance_of_draws(const int32_t *ids, uint32_t n_texts, double temperature)
+/* How far the frequencies of the second tokens of some of n texts of two, every step-th, are from
+ * the model's probabilities at a temperature, over how far fair draws are on average (the mean
+ * absolute deviation of a binomial is near sqrt(2 p (1 - p) / (pi n))). */
+static double distance_of_draws(const int32_t *ids, uint32_t n_texts, uint32_t step,
+                                double temperature)
 {
-    uint32_t n = pack->model.n_vocab;
+    uint32_t n = pack->model.n_vocab, n_draws = n_texts / step;
     double *p = calloc(n, sizeof *p), *count = calloc(n, sizeof *count);
     double distance = 0, expected = 0;
     first_probabilities(temperature, p);
-    for (size_t i = 0; i < n_texts; i++) {
-        assert_int_equal(ids[2 * i], BOS);
-        count[ids[2 * i + 1]]++;
+    for (size_t i = 0; i < n_draws; i++) {
+        const int32_t *text = ids + 2 * step * i;
+        assert_int_equal(text[0], BOS);
+        count[text[1]]++;
     }
     for (uint32_t i = 0; i < n; i++) {
-        distance += fabs(count[i] / n_texts - p[i]);
-        expected += sqrt(2 * p[i] * (1 - p[i]) / (M_PI * n_texts));
+        distance += fabs(count[i] / n_draws - p[i]);
+        expected += sqrt(2 * p[i] * (1 - p[i]) / (M_PI * n_draws));
     }
-    print_message("# %u texts, temperature %.1f: distance %.3f, of fair draws %.3f\n", n_texts,
+    print_message("# %u texts, temperature %.1f: distance %.3f, of fair draws %.3f\n", n_draws,
                   temperature, distance, expected);
     free(count);
     free(p);
     return distance / expected;
 }
 
-/* Behind the weighed ones the measured texts are written at 1.2, those held back at 1. */
+/* Three of four measured texts are written at 1.2, the other and those judged on at 1. */
 static void second_tokens_follow_the_model(void **state)
 {
-    enum { WEIGHED = VAR_WEIGHED_TOKENS / 2, N = 6000 };
+    enum { N = 6000 };
     (void)state;
-    struct var_texts t = write_texts(WEIGHED + N, N, 2, 3);
-    assert_int_equal(t.n, WEIGHED + 2 * N);
-    for (unsigned held = 0; held < 2; held++) {
-        const int32_t *ids = t.ids + 2 * (size_t)(WEIGHED + held * N);
-        double own = distance_of_draws(ids, N, held ? 1 : 1.2);
+    struct var_texts t = write_texts(4 * N, N, N, 2, 3), weighed = var_texts_weighed(&t);
+    const struct {
+        const int32_t *ids;
+        uint32_t n, step;
+        double own, other;
+    } parts[] = {
+        {t.ids, 4 * N, 4, 1, 1.2},           {t.ids + 2, 4 * N, 4, 1.2, 1},
+        {t.ids + 2 * 3, 4 * N, 4, 1.2, 1},   {t.ids + (size_t)2 * 4 * N, N, 1, 1, 1.2},
+        {weighed.ids, weighed.n, 1, 1, 1.2},
+    };
+    assert_int_equal(t.n, 5 * N);
+    assert_int_equal(weighed.n, N);
+    assert_ptr_equal(weighed.ids, t.ids + (size_t)2 * 5 * N);
+    for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        double own = distance_of_draws(parts[i].ids, parts[i].n, parts[i].step, parts[i].own);
         assert_true(own < 1.2 && own > 0.8);
-        assert_true(distance_of_draws(ids, N, held ? 1.2 : 1) > 1.2);
+        assert_true(distance_of_draws(parts[i].ids, parts[i].n, parts[i].step, parts[i].other) >
+                    1.2);
     }
     free(t.ids);
 }
 
 /* Third tokens: they follow what came before, and draws of one text do not follow each other. All
- * these texts are weighed. */
+ * these texts are held back. */
 static void later_tokens_follow_what_came_before(void **state)
 {
-    enum { TEXTS = 64, LENGTH = VAR_WEIGHED_TOKENS / TEXTS };
+    enum { TEXTS = 64, LENGTH = 16 };
     struct rt_session *session;
     size_t v = pack->model.n_vocab;
     float *logits = calloc(LENGTH * v, sizeof *logits);
     double nll = 0, entropy = 0;
     (void)state;
-    struct var_texts t = write_texts(TEXTS, 0, LENGTH, 4);
+    struct var_texts t = write_texts(0, TEXTS, 0, LENGTH, 4);
     assert_int_equal(rt_session_create(&session, pack, team, &(struct rt_session_config){0}, NULL),
                      0);
     for (size_t i = 0; i < TEXTS; i++) {
@@ -138,7 +152,7 @@ static void a_new_text_begins_after_an_end(void **state)
 {
     unsigned ends = 0;
     (void)state;
-    struct var_texts t = write_texts(60, 20, 64, 5);
+    struct var_texts t = write_texts(60, 20, 0, 64, 5);
     for (size_t i = 0; i < t.n; i++)
         for (size_t k = 0; k + 1 < t.length; k++)
             if (t.ids[i * t.length + k] == EOS) {
@@ -153,10 +167,10 @@ static void a_new_text_begins_after_an_end(void **state)
 static void a_text_does_not_depend_on_those_beside_it(void **state)
 {
     (void)state;
-    struct var_texts one = write_texts(50, 14, 30, 6), two = write_texts(50, 15, 30, 6);
-    struct var_texts other = write_texts(50, 14, 30, 7);
+    struct var_texts one = write_texts(50, 14, 0, 30, 6), two = write_texts(50, 14, 1, 30, 6);
+    struct var_texts other = write_texts(50, 14, 0, 30, 7);
     assert_int_equal(one.n, 64);
-    assert_int_equal(two.n, 65);
+    assert_int_equal(two.n + two.n_weighed, 65);
     assert_int_equal(one.n_measured, 50);
     assert_memory_equal(one.ids, two.ids, 64 * 30 * sizeof *one.ids);
     assert_memory_not_equal(one.ids, other.ids, 64 * 30 * sizeof *one.ids);
@@ -169,10 +183,11 @@ static void a_short_context_gets_more_texts(void **state)
 {
     (void)state;
     uint32_t n_ctx = pack->model.n_ctx;
-    struct var_texts t = write_texts(3, 1, 2 * n_ctx, 8);
+    struct var_texts t = write_texts(3, 1, 1, 2 * n_ctx, 8);
     assert_int_equal(t.length, n_ctx);
     assert_int_equal(t.n_measured, 6);
     assert_int_equal(t.n, 8);
+    assert_int_equal(t.n_weighed, 2);
     free(t.ids);
 }
 
@@ -201,13 +216,16 @@ static void a_file_is_cut_into_texts(void **state)
     (void)state;
     vocab.add_bos = true;
     const char *path = write_file(5000);
-    const struct var_texts_config config = {.measured = 320, .held_back = 80, .length = 40};
+    const struct var_texts_config config = {
+        .measured = 320, .held_back = 80, .weighed = 160, .length = 40};
     assert_int_equal(ert_read_text(path, 1 << 20, &text, &text_bytes, &err), 0);
     assert_int_equal(rt_tokenizer_create(&tokenizer, &vocab, &err), 0);
     assert_int_equal(rt_encode(tokenizer, text, text_bytes, 0, &ids, &n, &err), 0);
     assert_int_equal(var_texts_read(&t, path, &vocab, &pack->model, &config, &err), 0);
     assert_int_equal(t.n, 10);
     assert_int_equal(t.n_measured, 8);
+    assert_int_equal(var_texts_weighed(&t).n, 4);
+    assert_ptr_equal(var_texts_weighed(&t).ids, t.ids);
     size_t last = 0;
     for (size_t i = 0; i < t.n; i++) { /* each is a piece of the file, behind the one before */
         size_t at = last;
@@ -229,11 +247,13 @@ static void a_short_file_is_shared_out_or_refused(void **state)
     struct ert_error err = {0};
     struct var_texts t;
     (void)state;
-    const struct var_texts_config config = {.measured = 16384, .held_back = 4096, .length = 64};
+    const struct var_texts_config config = {
+        .measured = 16384, .held_back = 4096, .weighed = 4096, .length = 64};
     assert_int_equal(
         var_texts_read(&t, write_file(2000), &pack->vocab, &pack->model, &config, &err), 0);
     assert_true(t.n > 5 && t.n < 40);
     assert_int_equal(t.n - t.n_measured, (t.n + 4) / 5);
+    assert_int_equal(t.n_weighed, t.n_measured);
     free(t.ids);
     assert_int_equal(var_texts_read(&t, write_file(20), &pack->vocab, &pack->model, &config, &err),
                      -ERT_E_RANGE);
