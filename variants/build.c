@@ -14,8 +14,8 @@
 #include "variants/compensate.h"
 #include "variants/describe.h"
 #include "variants/states.h"
+#include "variants/tiers.h"
 #include "variants/watch.h"
-#include "variants/widths.h"
 #include "variants/write.h"
 
 /* Another number for another meaning of what lies in a work folder. */
@@ -90,14 +90,21 @@ static bool weighs_layers(const struct build *b)
     return b->options->n_tiers != 1 && !b->options->truncate_attention;
 }
 
-static int weigh_widths(struct build *b, const struct var_moments_store *moments, uint32_t tier)
+static int measure_widths(struct build *b, const struct var_moments_store *moments, uint32_t tier)
 {
+    struct var_sensitivity s;
     double share = 1.0 / (b->order->n_tiers - 1);
     struct var_part_progress part = {&b->progress[WEIGHING], (tier - 1) * share, share, NULL};
     const struct ert_progress mine = var_part_progress(&part);
     const struct var_texts texts = var_texts_weighed(&b->texts);
-    const struct var_weighing weighing = {b->source, b->order, moments, &texts, b->team};
-    return var_widths_choose(b->order, &weighing, tier, b->options->comp_rank, &mine, b->err);
+    int rc = var_sensitivity_measure(&s, b->source, b->order, tier - 1,
+                                     var_depth_of_tier(b->order, &b->source->model, tier), moments,
+                                     &texts, b->team, &mine, b->err);
+    if (rc)
+        return rc;
+    var_allocate_widths(b->order, &b->source->model, tier, &s, b->options->comp_rank);
+    var_sensitivity_release(&s);
+    return 0;
 }
 
 /* The widths of a tier, from an earlier build where it left them. */
@@ -113,7 +120,7 @@ static int choose_widths(struct build *b, const struct var_moments_store *moment
         var_work_release(&d);
         return 0;
     }
-    int rc = weigh_widths(b, moments, tier);
+    int rc = measure_widths(b, moments, tier);
     return rc ? rc : var_work_save(&b->work, name, dims, n, b->err);
 }
 
@@ -251,7 +258,7 @@ static void share_progress(struct build *b)
         [DRAFTING] = o->calib ? 0 : all * 4000,
         [WRITING_TEXT] = o->calib ? 0 : all * tokens * 1.25,
         [WATCHING] = layer * m->n_layers * tokens * 2,
-        [WEIGHING] = weighs_layers(b) ? all * m->n_layers * tiers * tokens / 10 : 0,
+        [WEIGHING] = weighs_layers(b) ? all * m->n_layers * tiers * tokens / 11 : 0,
         [QUANTIZING] = all * 20000,
         [MEASURING] = o->no_catalog ? 0 : all * points * tokens / 4,
     };

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "variants/draw.h"
-
 enum { CACHE_BYTES = 256 << 20, LEAST_LANES = 8, MOST_LANES = 64, MAX_TEXT_BYTES = 1 << 28 };
 enum { COOL = 4 }; /* one in so many of the measured texts is not warm */
 
@@ -65,6 +63,20 @@ static bool ends_text(const struct rt_vocab *v, int32_t id)
     return false;
 }
 
+/* SplitMix64's output function (Steele, Lea, Flood 2014) of a counter: uniform in [0, 1). */
+static double draw(uint64_t seed, uint64_t text, uint64_t position)
+{
+    uint64_t z = seed;
+    const uint64_t counters[] = {text, position};
+    for (int i = 0; i < 2; i++) {
+        z += (counters[i] + 1) * 0x9e3779b97f4a7c15u;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        z ^= z >> 31;
+    }
+    return (double)(z >> 11) * 0x1p-53;
+}
+
 static float temperature_of(const struct var_texts *t, uint32_t text)
 {
     return text < t->n_measured && text % COOL != 0 ? WARM : 1;
@@ -101,7 +113,7 @@ static void choose_next(void *ctx, unsigned worker, unsigned n)
     const struct rt_vocab *v = &w->pack->vocab;
     uint32_t n_vocab = w->pack->model.n_vocab;
     for (uint32_t i = worker; i < w->lanes; i += n) {
-        double uniform = var_draw(w->seed, w->first + i, w->position);
+        double uniform = draw(w->seed, w->first + i, w->position);
         float temperature = temperature_of(w->texts, w->first + i);
         int32_t id = ends_text(v, w->next[i])
                          ? first_token(v)

@@ -101,7 +101,7 @@ int var_watch_texts(const struct var_watch *w, struct var_texts *texts,
     uint32_t tokens = w->options->calib_tokens ? w->options->calib_tokens : VAR_CALIB_TOKENS;
     const struct var_texts_config config = {.measured = tokens,
                                             .held_back = tokens / 4,
-                                            .weighed = tokens / 4,
+                                            .weighed = tokens / 16,
                                             .length = LENGTH,
                                             .seed = w->options->seed,
                                             .progress = writing};
