@@ -23,12 +23,11 @@ struct var_texts_config {
     const struct ert_progress *progress;
 };
 
-/* The pack's w8a8 writes the texts, side by side, from its whole distribution. Those that something
- * is judged on, the held back and, behind them, the weighed, are written at temperature 1, and so
- * is one in four of the measured; at 1.2 the others, whose rarer words make better averages
- * (docs/quality.md). After an end-of-text token a new one begins in the same context. texts->ids is
- * the caller's to free. The draws depend on seed, text and position alone. ERT_E_CHECK where the
- * model's logits are no numbers. */
+/* The pack's w8a8 writes the texts, side by side, from its whole distribution: at temperature 1
+ * those that something is judged on, the held back and, behind them, the weighed; at 1.2 the
+ * measured, whose rarer words make better averages (docs/quality.md). After an end-of-text token a
+ * new one begins in the same context. texts->ids is the caller's to free. The draws depend on seed,
+ * text and position alone. ERT_E_CHECK where the model's logits are no numbers. */
 int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct rt_team *team,
                     const struct var_texts_config *config, struct ert_error *err);
 
