@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUFFER_BYTES = 256 << 20, READINGS = 5 };
+enum { BUFFER_BYTES = 256 << 20, READINGS = 5, LINE = 8 /* words */ };
+/* Words to prefetch ahead, as the kernels do: without, some CPUs read half as fast. */
+enum { AHEAD = 4096 / sizeof(uint64_t) };
 
 struct reading {
     const uint64_t *words;
@@ -15,11 +17,14 @@ static void read_share(void *ctx, unsigned worker, unsigned n)
 {
     struct reading *r = ctx;
     size_t from = r->n / n * worker, to = worker + 1 == n ? r->n : r->n / n * (worker + 1);
-    uint64_t sum[8] = {0};
-    for (size_t i = from; i + 8 <= to; i += 8)
-        for (size_t j = 0; j < 8; j++)
+    uint64_t sum[LINE] = {0};
+    for (size_t i = from; i + LINE <= to; i += LINE) {
+        if (i + AHEAD < to)
+            __builtin_prefetch(r->words + i + AHEAD);
+        for (size_t j = 0; j < LINE; j++)
             sum[j] += r->words[i + j];
-    for (size_t j = 1; j < 8; j++)
+    }
+    for (size_t j = 1; j < LINE; j++)
         sum[0] += sum[j];
     r->sums[worker] = sum[0];
 }
