@@ -384,7 +384,8 @@ struct apart {
 };
 
 /* Of each 16 bytes, activations 0 2 1 3 4 6 5 7, the low bytes in order, then the high ones. */
-INLINE void take_apart(struct operand x, uint32_t n_groups, uint32_t n_cols, struct apart *apart)
+INLINE struct operand take_apart(struct operand x, uint32_t n_groups, uint32_t n_cols,
+                                 struct apart *apart)
 {
     const __m512i order =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 2, 6, 8, 12, 10, 14, 1, 5, 3, 7, 9, 13, 11, 15));
@@ -395,6 +396,7 @@ INLINE void take_apart(struct operand x, uint32_t n_groups, uint32_t n_cols, str
         }
         memcpy(apart->group[c], x.group, n_groups * sizeof *x.group);
     }
+    return (struct operand){apart->bytes[0][0], apart->group[0], APART};
 }
 
 INLINE void dot_tiles_apart(const struct rt_tiles *w, const struct rt_acts *acts, size_t group,
@@ -402,12 +404,11 @@ INLINE void dot_tiles_apart(const struct rt_tiles *w, const struct rt_acts *acts
 {
     struct apart apart;
     struct operand x = operand_at(W4A16, acts, group);
-    const struct operand of_part = {apart.bytes[0][0], apart.group[0], APART};
     for (uint32_t from = 0, n; from < w->n_groups; from += n, advance(W4A16, &x, n)) {
         n = w->n_groups - from < APART ? w->n_groups - from : APART;
-        take_apart(x, n, n_cols, &apart);
+        struct operand part = take_apart(x, n, n_cols, &apart);
         for (size_t tile = 0; tile < w->n_tiles; tile++)
-            dot_tile(W4A16_APART, w, tile, from, n, of_part, n_cols, acc);
+            dot_tile(W4A16_APART, w, tile, from, n, part, n_cols, acc);
     }
 }
 
