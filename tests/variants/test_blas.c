@@ -41,12 +41,12 @@ static void kernels_fit_the_cpu(void **state)
     (void)state;
     core_in_child(NULL, name);
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
         assert_string_equal(name, "SkylakeX");
-    else if (__builtin_cpu_supports("avx2"))
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         assert_string_equal(name, "Haswell");
 #endif
-    assert_string_not_equal(name, "");
 }
 
 static void the_user_may_choose(void **state)
