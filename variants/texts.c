@@ -7,8 +7,6 @@
 
 enum { CACHE_BYTES = 256 << 20, LEAST_LANES = 8, MOST_LANES = 64, MAX_TEXT_BYTES = 1 << 28 };
 
-static const float WARM = 1.2f;
-
 /* ---- how many ------------------------------------------------------------------------------ */
 
 static uint32_t all_texts(const struct var_texts *t)
@@ -42,6 +40,7 @@ struct writing {
     const struct rt_pack *pack;
     struct var_texts *texts;
     uint64_t seed;
+    float temperature;     /* of the measured texts */
     uint32_t lanes, first; /* of the texts that are being written */
     uint32_t position;
     float *logits; /* [lanes][n_vocab] */
@@ -76,9 +75,9 @@ static double draw(uint64_t seed, uint64_t text, uint64_t position)
     return (double)(z >> 11) * 0x1p-53;
 }
 
-static float temperature_of(const struct var_texts *t, uint32_t text)
+static float temperature_of(const struct writing *w, uint32_t text)
 {
-    return text < t->n_measured ? WARM : 1;
+    return text < w->texts->n_measured ? w->temperature : 1;
 }
 
 /* A token by its probability at a temperature, in the order of ids; the logits are used up.
@@ -113,7 +112,7 @@ static void choose_next(void *ctx, unsigned worker, unsigned n)
     uint32_t n_vocab = w->pack->model.n_vocab;
     for (uint32_t i = worker; i < w->lanes; i += n) {
         double uniform = draw(w->seed, w->first + i, w->position);
-        float temperature = temperature_of(w->texts, w->first + i);
+        float temperature = temperature_of(w, w->first + i);
         int32_t id = ends_text(v, w->next[i])
                          ? first_token(v)
                          : choose(w->logits + (size_t)i * n_vocab, n_vocab, temperature, uniform);
@@ -179,6 +178,7 @@ int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct 
     struct writing w = {.pack = pack,
                         .texts = texts,
                         .seed = config->seed,
+                        .temperature = config->temperature,
                         .lanes = choose_lanes(&pack->model, texts)};
     struct rt_batch_config lanes = {.n_sequences = w.lanes, .n_ctx = texts->length};
     int rc = allocate_texts(texts, pack->path, err);
@@ -224,14 +224,28 @@ static int encode_file(const char *path, const struct rt_vocab *vocab, int32_t *
 static void cut_texts(struct var_texts *t, const int32_t *ids, size_t n, size_t own,
                       const struct rt_vocab *vocab)
 {
-    size_t spare = n / own - t->n;
-    for (size_t i = 0; i < t->n; i++) {
+    size_t all = all_texts(t), spare = n / own - all;
+    for (size_t i = 0; i < all; i++) {
         int32_t *to = t->ids + i * t->length;
-        size_t piece = i + spare * i / t->n;
+        size_t piece = i + spare * i / all;
         if (vocab->add_bos)
             *to++ = vocab->bos;
         memcpy(to, ids + piece * own, own * sizeof *to);
     }
+}
+
+/* Too few pieces are shared out; where none is left to be weighed on, the first measured serve. */
+static void share_pieces(struct var_texts *t, size_t pieces)
+{
+    size_t wanted = (size_t)t->n + t->n_weighed;
+    if (pieces < wanted) {
+        t->n_weighed = (uint32_t)(pieces * t->n_weighed / wanted);
+        t->n = (uint32_t)pieces - t->n_weighed;
+        t->n_measured = t->n - (t->n + 4) / 5;
+    }
+    t->first_weighed = t->n_weighed > 0 ? t->n : 0;
+    if (t->n_weighed == 0)
+        t->n_weighed = 1;
 }
 
 static int take_texts(struct var_texts *t, const char *path, const int32_t *ids, size_t n,
@@ -249,12 +263,7 @@ static int take_texts(struct var_texts *t, const char *path, const int32_t *ids,
             return ert_fail(err, ERT_E_RANGE,
                             "%s: its token %zu has the id %d, the model's vocabulary has 0 to %u",
                             path, i, ids[i], model->n_vocab - 1);
-    if (pieces < t->n) {
-        t->n = (uint32_t)pieces;
-        t->n_measured = t->n - (t->n + 4) / 5;
-    }
-    if (t->n_weighed > t->n_measured)
-        t->n_weighed = t->n_measured;
+    share_pieces(t, pieces);
     if (allocate_texts(t, path, err))
         return -ERT_E_NOMEM;
     cut_texts(t, ids, n, own, vocab);

@@ -9,7 +9,7 @@
 
 /* Texts of equal length, each from an empty context. */
 struct var_texts {
-    int32_t *ids; /* [n][length], behind them what of the weighed ones is not among them */
+    int32_t *ids; /* [n][length], behind them the weighed ones, if they are not among them */
     uint32_t n, length;
     uint32_t n_measured; /* the first so many go into the moments; the rest is held back */
     uint32_t first_weighed, n_weighed; /* which tiers are weighed on (variants/sensitivity.h) */
@@ -19,21 +19,23 @@ struct var_texts {
 struct var_texts_config {
     uint32_t measured, held_back, weighed; /* tokens */
     uint32_t length;                       /* of each text, at most the model's context */
+    float temperature; /* at which the model writes the measured texts */
     uint64_t seed;
     const struct ert_progress *progress;
 };
 
 /* The pack's w8a8 writes the texts, side by side, from its whole distribution: at temperature 1
- * those that something is judged on, the held back and, behind them, the weighed; at 1.2 the
- * measured, whose rarer words make better averages (docs/quality.md). After an end-of-text token a
+ * those that something is judged on, the held back and, behind them, the weighed; at config's the
+ * measured. After an end-of-text token a
  * new one begins in the same context. texts->ids is the caller's to free. The draws depend on seed,
  * text and position alone. ERT_E_CHECK where the model's logits are no numbers. */
 int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct rt_team *team,
                     const struct var_texts_config *config, struct ert_error *err);
 
 /* The texts are pieces of a file of the user's, taken at even distances, each begun with BOS where
- * the vocabulary asks for one; one in five is held back, if the file is too short for all. The
- * weighed ones are the first of the measured ones.
+ * the vocabulary asks for one; the last are weighed, those before them held back. Where the file is
+ * too short for all, one in five is held back, and of a very short one (fewer than 21 of the usual
+ * texts) the first measured one is weighed too.
  * ERT_E_RANGE where it is too short for two. n_vocab bounds the ids, n_ctx the length. */
 int var_texts_read(struct var_texts *texts, const char *path, const struct rt_vocab *vocab,
                    const struct rt_model *model, const struct var_texts_config *config,

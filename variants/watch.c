@@ -12,6 +12,10 @@
 
 enum { LENGTH = 256, NAME_ROOM = 32 };
 
+/* Rarer words make better averages; but not where a source's own grid keeps whole groups of channels
+ * together: docs/quality.md. */
+static const float WARM = 1.2f;
+
 #define DRAFT  "draft.edgert"
 #define STATES "states"
 
@@ -103,6 +107,7 @@ int var_watch_texts(const struct var_watch *w, struct var_texts *texts,
                                             .held_back = tokens / 4,
                                             .weighed = tokens / 16,
                                             .length = LENGTH,
+                                            .temperature = w->src->grid ? 1 : WARM,
                                             .seed = w->options->seed,
                                             .progress = writing};
     if (var_texts_load(texts, w->work))

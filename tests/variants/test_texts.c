@@ -36,6 +36,7 @@ static struct var_texts write_texts(uint32_t n_measured, uint32_t n_held, uint32
                                             .held_back = n_held * length,
                                             .weighed = n_weighed * length,
                                             .length = length,
+                                            .temperature = 1.2f,
                                             .seed = seed};
     if (var_texts_write(&t, pack, team, &config, &err))
         fail_msg("%s", err.text);
@@ -213,10 +214,10 @@ static void a_file_is_cut_into_texts(void **state)
     assert_int_equal(var_texts_read(&t, path, &vocab, &pack->model, &config, &err), 0);
     assert_int_equal(t.n, 10);
     assert_int_equal(t.n_measured, 8);
-    assert_int_equal(var_texts_weighed(&t).n, 4);
-    assert_ptr_equal(var_texts_weighed(&t).ids, t.ids);
+    assert_int_equal(var_texts_weighed(&t).n, 4); /* none of the others */
+    assert_ptr_equal(var_texts_weighed(&t).ids, t.ids + (size_t)10 * 40);
     size_t last = 0;
-    for (size_t i = 0; i < t.n; i++) { /* each is a piece of the file, behind the one before */
+    for (size_t i = 0; i < 14; i++) { /* each is a piece of the file, behind the one before */
         size_t at = last;
         assert_int_equal(t.ids[i * 40], BOS);
         while (at + 39 <= n && memcmp(ids + at, t.ids + i * 40 + 1, 39 * sizeof *ids) != 0)
@@ -242,7 +243,14 @@ static void a_short_file_is_shared_out_or_refused(void **state)
         var_texts_read(&t, write_file(2000), &pack->vocab, &pack->model, &config, &err), 0);
     assert_true(t.n > 5 && t.n < 40);
     assert_int_equal(t.n - t.n_measured, (t.n + 4) / 5);
-    assert_int_equal(t.n_weighed, t.n_measured);
+    assert_int_equal(t.n_weighed, (t.n + t.n_weighed) / 6); /* as many as were asked for of all */
+    assert_int_equal(t.first_weighed, t.n);
+    free(t.ids);
+    assert_int_equal(
+        var_texts_read(&t, write_file(200), &pack->vocab, &pack->model, &config, &err), 0);
+    assert_true(t.n < 6); /* too few to weigh on texts of their own */
+    assert_int_equal(t.n_weighed, 1);
+    assert_int_equal(t.first_weighed, 0);
     free(t.ids);
     assert_int_equal(var_texts_read(&t, write_file(20), &pack->vocab, &pack->model, &config, &err),
                      -ERT_E_RANGE);
