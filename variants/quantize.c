@@ -10,13 +10,13 @@
 #include "base/base.h"
 #include "variants/descend.h"
 
-/* L_SWEEPS is a matter of time: 6 against 3 gained about a tenth of the 8-bit error. */
-enum { WIDE_SPAN = 255, ROUNDS = 2, L_SWEEPS = 4 };
+/* ROUNDS and L_SWEEPS are matters of time: docs/quality.md has what more of them gain. */
+enum { WIDE_SPAN = 255, ROUNDS = 4, L_SWEEPS = 4 };
 
 /* What an error beyond the residual's reach counts while h is chosen, beside its square; and beyond
- * half a step of the outlier group, which would meet the errors of 4 bits that w8 does not have.
- * Compared with 1 only, in all matrices and in those without an outlier group: docs/quality.md. */
-static const float REACH[2] = {3, 8};
+ * half a step of the outlier group, which would meet the errors of 4 bits that w8 does not have:
+ * docs/quality.md compares. */
+static const float REACH[2] = {30, 60};
 
 /* One tile at work. */
 struct job {
