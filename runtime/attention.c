@@ -20,7 +20,7 @@ static uint32_t sequence_of(const struct rt_forward *f, uint32_t col)
     return f->step.side_by_side ? col : 0;
 }
 
-/* Keys (at a multiple of RT_CACHE_TILE) or values from a position on. */
+/* Keys or values from a position on, which begins a tile. */
 static uint8_t *cached(const struct rt_forward *f, uint8_t *cache, uint32_t sequence,
                        uint32_t layer, uint32_t group, uint32_t position)
 {
@@ -39,35 +39,45 @@ static void convert(const struct rt_forward *f, const float *values, void *to)
         f->kernels->to_q8(values, PACK_GROUP, to);
 }
 
-void rt_cache_values(const struct rt_forward *f, uint32_t layer, uint32_t col, const float *values,
-                     uint32_t first, uint32_t n)
-{
-    uint32_t width = f->pack->model.head_pad, position = rt_position_of(&f->step, col);
-    for (uint32_t i = first; i < first + n; i += PACK_GROUP) {
-        uint8_t *row = cached(f, f->cache.values, sequence_of(f, col), layer, i / width, position);
-        convert(f, values + i, row + i % width / PACK_GROUP * rt_cache_group(f->cache.type));
-    }
-}
+/* How positions lie in a cache: so many to a tile, their values at places of its groups. */
+struct layout {
+    uint32_t lanes;
+    size_t (*place)(enum rt_cache_type type, size_t lane, size_t dim);
+};
 
-/* A position is one lane of its tile, dimension by dimension. */
-void rt_cache_keys(const struct rt_forward *f, uint32_t layer, uint32_t col, const float *keys,
-                   uint32_t first, uint32_t n)
+/* Rows [first, first + n) of one column: each position is one lane of its tile. */
+static void cache_rows(const struct rt_forward *f, uint8_t *cache, struct layout layout,
+                       uint32_t layer, uint32_t col, const float *rows, uint32_t first, uint32_t n)
 {
     uint32_t width = f->pack->model.head_pad, position = rt_position_of(&f->step, col);
-    uint32_t lane = position % RT_CACHE_TILE;
+    uint32_t lane = position % layout.lanes;
     enum rt_cache_type type = f->cache.type;
     size_t scale = rt_cache_scale(type), element = rt_cache_element(type);
     for (uint32_t i = first; i < first + n; i += PACK_GROUP) {
         _Alignas(float) uint8_t converted[PACK_GROUP * sizeof(float)];
-        uint8_t *tile =
-            cached(f, f->cache.keys, sequence_of(f, col), layer, i / width, position - lane);
-        uint8_t *group = tile + i % width / PACK_GROUP * RT_CACHE_TILE * rt_cache_group(type);
-        uint8_t *to = group + RT_CACHE_TILE * scale + lane * element;
-        convert(f, keys + i, converted);
+        uint8_t *tile = cached(f, cache, sequence_of(f, col), layer, i / width, position - lane);
+        uint8_t *group = tile + i % width / PACK_GROUP * layout.lanes * rt_cache_group(type);
+        uint8_t *to = group + layout.lanes * scale;
+        convert(f, rows + i, converted);
         memcpy(group + lane * scale, converted, scale);
         for (size_t d = 0; d < PACK_GROUP; d++)
-            memcpy(to + d * RT_CACHE_TILE * element, converted + scale + d * element, element);
+            memcpy(to + layout.place(type, lane, d) * element, converted + scale + d * element,
+                   element);
     }
+}
+
+void rt_cache_keys(const struct rt_forward *f, uint32_t layer, uint32_t col, const float *keys,
+                   uint32_t first, uint32_t n)
+{
+    struct layout layout = {RT_CACHE_TILE, rt_key_place};
+    cache_rows(f, f->cache.keys, layout, layer, col, keys, first, n);
+}
+
+void rt_cache_values(const struct rt_forward *f, uint32_t layer, uint32_t col, const float *values,
+                     uint32_t first, uint32_t n)
+{
+    struct layout layout = {rt_value_lanes(f->cache.type), rt_value_place};
+    cache_rows(f, f->cache.values, layout, layer, col, values, first, n);
 }
 
 /* ---- queries ------------------------------------------------------------------------------- */

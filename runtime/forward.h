@@ -32,11 +32,11 @@ struct rt_stream {
     struct rt_signal normed; /* [C][E] */
 };
 
-/* Keys and values of every token at full rank. Keys are cached so that a vector has one dimension
- * of several positions: scores are sums over dimensions, none over lanes. */
+/* Keys and values of every token at full rank: [sequence][layer][kv head][positions][P / 32]
+ * groups, of positions or tiles of them (struct rt_cached). Keys are cached so that a vector has
+ * several positions: scores are sums over dimensions, none over lanes. */
 struct rt_kv_cache {
-    uint8_t *keys;   /* [sequence][layer][kv head][positions / 16][P / 32] groups of tiles */
-    uint8_t *values; /* [sequence][layer][kv head][positions][P / 32] groups */
+    uint8_t *keys, *values;
     uint32_t n_sequences, n_ctx;
     uint32_t positions; /* n_ctx rounded up to whole tiles */
     enum rt_cache_type type;

@@ -18,7 +18,7 @@
 enum {
     RT_COLS = 96, /* activation columns of one call: many, so that weights are expanded once */
     RT_TILES = 2, /* tiles of one call: several, so that an activation is loaded once for them */
-    RT_CACHE_TILE = 16, /* positions whose keys are cached dimension by dimension */
+    RT_CACHE_TILE = 16, /* positions whose keys are cached together */
     RT_CACHE_BLOCK =
         128, /* positions that attention takes in at a time, a multiple of RT_CACHE_TILE */
 };
@@ -71,15 +71,35 @@ static inline size_t rt_cache_group(enum rt_cache_type type)
     return rt_cache_scale(type) + PACK_GROUP * rt_cache_element(type);
 }
 
-/* Positions of one KV head's cache that queries meet together. Keys are [n / 16][width / 32]
- * groups of whole tiles, {scale[16]; value[32][16]}, the last tile's rest may be anything; values
- * are [n][width / 32] groups {scale; value[32]}. */
+/* Positions of one KV head's cache that queries meet together: [n / 16][width / 32] groups of whole
+ * tiles, of which the last one's rest may be anything. Floats are value[32][16] of keys, and
+ * value[32] of each position alone of values. Eight bits are {scale[16]; code}, with what is added
+ * up side by side: code[16][16][2], two dimensions of a position, of keys; code[8][32][2], two
+ * positions of a dimension, of values. */
 struct rt_cached {
     const void *data;
     uint32_t width; /* dimensions cached, a multiple of 32 */
     uint32_t dims;  /* those that count, a multiple of 32 */
     uint32_t n;     /* positions */
 };
+
+/* Positions of a tile of values. */
+static inline uint32_t rt_value_lanes(enum rt_cache_type type)
+{
+    return type == RT_CACHE_Q8 ? RT_CACHE_TILE : 1;
+}
+
+/* Which of the values of a tile's group is dimension dim of position `lane`. */
+static inline size_t rt_key_place(enum rt_cache_type type, size_t lane, size_t dim)
+{
+    return type == RT_CACHE_Q8 ? (dim / 2 * RT_CACHE_TILE + lane) * 2 + dim % 2
+                               : dim * RT_CACHE_TILE + lane;
+}
+
+static inline size_t rt_value_place(enum rt_cache_type type, size_t lane, size_t dim)
+{
+    return type == RT_CACHE_Q8 ? (lane / 2 * PACK_GROUP + dim) * 2 + lane % 2 : dim;
+}
 
 /* w against columns col .. col + n_cols - 1 (1 to RT_COLS) of x from group `group` on.
  * Accumulators: float acc[n_cols][acc_stride], of which [n_tiles][16] are added to, not cleared. */
@@ -107,12 +127,15 @@ typedef void rt_swiglu_fn(float *g, const float *u, uint32_t n);
 /* scores[i][p] = dot(q + i * width, key p) over dims for every query i and position p < n, n at
  * most RT_CACHE_BLOCK; q is [n_queries][width], scores [n_queries][RT_CACHE_BLOCK], of which
  * positions up to a whole tile may be overwritten. A score depends on its query and key alone: same
- * bits for any n and n_queries. Within dims u sum |q k|. */
+ * bits for any n and n_queries. Within dims u sum |q k|; of 8 bits, where each 32 dimensions of
+ * a query may be rounded to 16 bits, (max |q| / 64000 + 1e-30) sum |k| + 1e-30 of these more. */
 typedef void rt_score_fn(const struct rt_cached *keys, const float *q, uint32_t n_queries,
                          float *scores);
 /* out[i][d] = sum over p < n of weights[i][p] * value p, p in order, for every query i; weights is
- * [n_queries][RT_CACHE_BLOCK], out [n_queries][stride]. n may be larger than RT_CACHE_BLOCK for one
- * query. Same bits for any n_queries. Within n u sum |weight value|. */
+ * [n_queries][RT_CACHE_BLOCK], out [n_queries][stride]. n is at most RT_CACHE_BLOCK, of floats and
+ * one query any. Same bits for any n_queries. Within n u sum |weight value|; of 8 bits, where a
+ * query's products of weight and scale may be rounded to 16 bits, (max |weight scale| / 64000 +
+ * 1e-30) sum |code| + 1e-30 more. */
 typedef void rt_mix_fn(const struct rt_cached *values, const float *weights, uint32_t n_queries,
                        float *out, uint32_t stride);
 /* In place: exp(x - max) of n values, at least one; returns their sum. Each within 4 u relative +

@@ -281,30 +281,32 @@ void rt_softmax_scalar(float *x, uint32_t n)
         x[i] *= inverse;
 }
 
-/* A dimension of one position in a group of `lanes` positions. */
-typedef float element_fn(const uint8_t *group, size_t lanes, size_t lane, size_t dim);
+/* What lies at a place of a group, of position `lane` of a tile. */
+typedef float element_fn(const uint8_t *group, size_t lane, size_t place);
 
-static float element_f16(const uint8_t *group, size_t lanes, size_t lane, size_t dim)
+static float element_f16(const uint8_t *group, size_t lane, size_t place)
 {
     uint16_t f16;
-    memcpy(&f16, group + (dim * lanes + lane) * sizeof f16, sizeof f16);
+    (void)lane;
+    memcpy(&f16, group + place * sizeof f16, sizeof f16);
     return ert_f16_to_f32(f16);
 }
 
-static float element_f32(const uint8_t *group, size_t lanes, size_t lane, size_t dim)
+static float element_f32(const uint8_t *group, size_t lane, size_t place)
 {
     float f32;
-    memcpy(&f32, group + (dim * lanes + lane) * sizeof f32, sizeof f32);
+    (void)lane;
+    memcpy(&f32, group + place * sizeof f32, sizeof f32);
     return f32;
 }
 
-static float element_q8(const uint8_t *group, size_t lanes, size_t lane, size_t dim)
+static float element_q8(const uint8_t *group, size_t lane, size_t place)
 {
-    const int8_t *codes = (const int8_t *)group + lanes * rt_cache_scale(RT_CACHE_Q8);
-    return pair_value(group, (unsigned)lane) * codes[dim * lanes + lane];
+    const int8_t *codes = (const int8_t *)group + TILE * rt_cache_scale(RT_CACHE_Q8);
+    return pair_value(group, (unsigned)lane) * codes[place];
 }
 
-/* Group of dimension dim of a position (of a whole tile, with its lanes). */
+/* Group of dimension dim of a position, whose tile has so many lanes. */
 static const uint8_t *group_at(enum rt_cache_type type, const struct rt_cached *c, size_t lanes,
                                size_t position, size_t dim)
 {
@@ -315,23 +317,26 @@ static const uint8_t *group_at(enum rt_cache_type type, const struct rt_cached *
 static void score(element_fn *element, enum rt_cache_type type, const struct rt_cached *keys,
                   const float *q, uint32_t n_queries, float *scores)
 {
+    const size_t lanes = RT_CACHE_TILE;
     for (uint32_t i = 0; i < n_queries; i++, q += keys->width, scores += RT_CACHE_BLOCK)
         for (size_t p = 0; p < keys->n; p++) {
             scores[p] = 0;
             for (size_t d = 0; d < keys->dims; d++)
-                scores[p] += q[d] * element(group_at(type, keys, RT_CACHE_TILE, p, d),
-                                            RT_CACHE_TILE, p % RT_CACHE_TILE, d % GROUP);
+                scores[p] += q[d] * element(group_at(type, keys, lanes, p, d), p % lanes,
+                                            rt_key_place(type, p % lanes, d % GROUP));
         }
 }
 
 static void mix(element_fn *element, enum rt_cache_type type, const struct rt_cached *values,
                 const float *weights, uint32_t n_queries, float *out, uint32_t stride)
 {
+    const size_t lanes = rt_value_lanes(type);
     for (uint32_t i = 0; i < n_queries; i++, weights += RT_CACHE_BLOCK, out += stride) {
         memset(out, 0, values->dims * sizeof *out);
         for (size_t p = 0; p < values->n; p++)
             for (size_t d = 0; d < values->dims; d++)
-                out[d] += weights[p] * element(group_at(type, values, 1, p, d), 1, 0, d % GROUP);
+                out[d] += weights[p] * element(group_at(type, values, lanes, p, d), p % lanes,
+                                               rt_value_place(type, p % lanes, d % GROUP));
     }
 }
 

@@ -222,6 +222,50 @@ static void reference_query(const struct stage *s, uint32_t sequence, uint32_t p
     }
 }
 
+static double largest_of(const float *group)
+{
+    double largest = 0;
+    for (uint32_t d = 0; d < 32; d++)
+        largest = fmax(largest, fabsf(group[d]));
+    return largest;
+}
+
+/* What rounding queries to 16 bits may change of a score: of each 32 dimensions, max |q| / 64000
+ * times sum |k| (kernels.h). */
+static double query_slack(const struct shape *t, const double *q, const float *key)
+{
+    double slack = 0;
+    for (uint32_t g = 0; t->cache == RT_CACHE_Q8 && g < t->qk; g += 32) {
+        double largest = 0, size = 0;
+        for (uint32_t d = g; d < g + 32; d++) {
+            largest = fmax(largest, fabs(q[d]));
+            size += fabsf(key[d]);
+        }
+        slack += largest / 64000 * size;
+    }
+    return slack;
+}
+
+/* The same of weights: of each block, max |weight scale| / 64000 times sum |code|. The largest code
+ * of 32 dimensions is 127. */
+static double weight_slack(const struct stage *s, const float *values, const double *weights,
+                           uint32_t n, uint32_t d)
+{
+    uint32_t kv = s->shape.n_kv_heads * s->shape.head_pad;
+    double slack = 0;
+    for (uint32_t begin = 0; s->shape.cache == RT_CACHE_Q8 && begin < n; begin += RT_CACHE_BLOCK) {
+        double largest = 0, size = 0;
+        for (uint32_t p = begin; p < n && p < begin + RT_CACHE_BLOCK; p++) {
+            const float *row = values + (size_t)p * kv;
+            double scale = largest_of(row + d / 32 * 32) / 127;
+            largest = fmax(largest, weights[p] * scale);
+            size += fabs(row[d] / scale);
+        }
+        slack += largest / 64000 * size;
+    }
+    return slack;
+}
+
 /* A score errs by its rounding, which its weight does relatively; the rest is a few more steps. */
 static void check_head(const struct stage *s, uint32_t sequence, uint32_t position, uint32_t col,
                        uint32_t head)
@@ -240,18 +284,21 @@ static void check_head(const struct stage *s, uint32_t sequence, uint32_t positi
         }
         weights[p] = dot / sqrt(t->head_dim);
         max = fmax(max, weights[p]);
-        score_error = fmax(score_error, (t->qk + 8) * u * size / sqrt(t->head_dim));
+        double error = (t->qk + 8) * u * size + query_slack(t, q, key);
+        score_error = fmax(score_error, error / sqrt(t->head_dim));
     }
     for (uint32_t p = 0; p < n; p++)
         sum += weights[p] = exp(weights[p] - max);
     for (uint32_t d = 0; d < t->vo; d++) {
+        const float *values = s->values + row_at(sequence, 0, kv) + group;
         double value = 0, size = 0, got = mixed_at(s, col, head, d);
         for (uint32_t p = 0; p < n; p++) {
-            double term = weights[p] / sum * s->values[row_at(sequence, p, kv) + group + d];
+            double term = weights[p] / sum * values[(size_t)p * kv + d];
             value += term;
             size += fabs(term);
         }
-        if (!(fabs(got - value) <= (2 * score_error + 64 * u) * size))
+        double slack = weight_slack(s, values, weights, n, d) / sum;
+        if (!(fabs(got - value) <= (2 * score_error + 64 * u) * size + slack))
             fail_msg("%s, %u heads, position %u, column %u, head %u, dimension %u: %.9g, expected "
                      "%.9g",
                      s->f.kernels->isa, t->n_heads, position, col, head, d, got, value);
