@@ -1,9 +1,24 @@
 /* Matrix products for AVX2. */
-#include "runtime/kernels/products_avx2.h"
+#include "runtime/kernels/products_many_avx2.h"
+
+/* Products are added one by one: GCC would add those of a group up as a tree, and spill what waits.
+ */
+INLINE __m256i one_by_one(__m256i sum)
+{
+#ifdef __AVX2__ /* SIMDe has no such registers */
+    __asm__("" : "+x"(sum));
+#endif
+    return sum;
+}
 
 INLINE __m256i multiply(__m256i acc, __m256i weights, __m256i q)
 {
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(weights, q));
+    return one_by_one(_mm256_add_epi32(acc, _mm256_madd_epi16(weights, q)));
+}
+
+INLINE __m256i multiply_bytes(__m256i acc, __m256i weights, __m256i q)
+{
+    return one_by_one(_mm256_add_epi16(acc, _mm256_maddubs_epi16(weights, q)));
 }
 
 INLINE void half_w4a16(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
@@ -19,9 +34,9 @@ INLINE void half_w8a16(const uint8_t *h, const uint8_t *l, const uint8_t *const 
     half_w8a16_by(multiply, h, l, q, n_cols, dot);
 }
 
-INLINE __m256i add_maddubs(__m256i acc, __m256i weights, const uint8_t *q, unsigned word)
+INLINE __m256i add_pairs(__m256i sums)
 {
-    return _mm256_add_epi16(acc, _mm256_maddubs_epi16(weights, broadcast(q, word)));
+    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
 }
 
 /* vpmaddubsw saturates at 32767: a 16-bit lane takes 8 pairs of a plane's nibbles, at most
@@ -29,54 +44,59 @@ INLINE __m256i add_maddubs(__m256i acc, __m256i weights, const uint8_t *q, unsig
 INLINE void half_w4a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
                       __m256i *dot)
 {
-    const __m256i low = _mm256_set1_epi8(0x0f);
     (void)l;
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++)
         dot[c] = _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (unsigned p = 0; p < QUADS; p++) {
-        __m256i wh = load(h + p * LINE), first = _mm256_and_si256(wh, low);
-        __m256i second = _mm256_and_si256(_mm256_srli_epi32(wh, 4), low);
+        __m256i first, second;
+        split(load(h + p * LINE), &first, &second);
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < n_cols; c++) {
-            dot[c] = add_maddubs(dot[c], first, q[c], p);
-            dot[c] = add_maddubs(dot[c], second, q[c], p + 4);
+            dot[c] = multiply_bytes(dot[c], first, broadcast(q[c], p));
+            dot[c] = multiply_bytes(dot[c], second, broadcast(q[c], p + 4));
         }
     }
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++)
-        dot[c] = _mm256_madd_epi16(dot[c], _mm256_set1_epi16(1));
+        dot[c] = add_pairs(dot[c]);
 }
 
 /* Whole bytes would saturate (2 * 255 * 127), so the planes are summed apart. */
 INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *q, uint32_t n_cols,
                       __m256i *dot)
 {
-    const __m256i low = _mm256_set1_epi8(0x0f);
     __m256i sum_h[STEP], sum_l[STEP];
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++)
         sum_h[c] = sum_l[c] = _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (unsigned p = 0; p < QUADS; p++) {
-        __m256i wh = load(h + p * LINE), wl = load(l + p * LINE);
-        __m256i h_low = _mm256_and_si256(wh, low), l_low = _mm256_and_si256(wl, low);
-        __m256i h_high = _mm256_and_si256(_mm256_srli_epi32(wh, 4), low);
-        __m256i l_high = _mm256_and_si256(_mm256_srli_epi32(wl, 4), low);
+        __m256i h_low, h_high, l_low, l_high;
+        split(load(h + p * LINE), &h_low, &h_high);
+        split(load(l + p * LINE), &l_low, &l_high);
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < n_cols; c++) {
-            sum_h[c] = add_maddubs(sum_h[c], h_low, q[c], p);
-            sum_l[c] = add_maddubs(sum_l[c], l_low, q[c], p);
-            sum_h[c] = add_maddubs(sum_h[c], h_high, q[c], p + 4);
-            sum_l[c] = add_maddubs(sum_l[c], l_high, q[c], p + 4);
+            sum_h[c] = multiply_bytes(sum_h[c], h_low, broadcast(q[c], p));
+            sum_l[c] = multiply_bytes(sum_l[c], l_low, broadcast(q[c], p));
+            sum_h[c] = multiply_bytes(sum_h[c], h_high, broadcast(q[c], p + 4));
+            sum_l[c] = multiply_bytes(sum_l[c], l_high, broadcast(q[c], p + 4));
         }
     }
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++)
         dot[c] = _mm256_add_epi32(_mm256_madd_epi16(sum_h[c], _mm256_set1_epi16(16)),
-                                  _mm256_madd_epi16(sum_l[c], _mm256_set1_epi16(1)));
+                                  add_pairs(sum_l[c]));
 }
+
+/* Many columns meet the weights of W8A8 in 16 bits: as many multiplications as of planes apart, and
+ * the sums need nothing more. */
+#define W4A16 ((struct kind){half_w4a16, expand_w4_to_16, multiply, NULL, WORDS_A16, 2, false})
+#define W8A16 ((struct kind){half_w8a16, expand_w8_to_16, multiply, NULL, WORDS_A16, 2, true})
+#define W4A8                                                                                       \
+    ((struct kind){half_w4a8, expand_w4_to_8, multiply_bytes, add_pairs, WORDS_A8, 1, false})
+#define W8A8 ((struct kind){half_w8a8, expand_w8_to_16, multiply, NULL, WORDS_A16, 1, true})
 
 DOTS(avx2)
 
@@ -96,12 +116,12 @@ void rt_outlier_avx2(const uint8_t *block, const struct rt_acts *x, uint32_t col
         for (unsigned first = 0; first < TILE; first += LANES) {
             __m256i dot;
             half_w8a16(h + 4 * first, l + 4 * first, b.q, 1, &dot);
-            add_minus_8_sum(&dot, x, group, 1);
+            add_minus_8_sum(&dot, &b, 1);
             __m256 d = _mm256_mul_ps(halves_to_float(block + 2 * first), _mm256_set1_ps(0.0625F));
             __m256 m = halves_to_float(block + 2 * TILE + 2 * first);
-            __m256 scaled = _mm256_mul_ps(d, _mm256_set1_ps(b.scale[0]));
+            __m256 scaled = _mm256_mul_ps(d, _mm256_set1_ps(b.group[0]->scale));
             __m256 o = _mm256_sub_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot), scaled),
-                                     _mm256_mul_ps(m, _mm256_set1_ps(b.t[0])));
+                                     _mm256_mul_ps(m, _mm256_set1_ps(b.group[0]->t)));
             _mm256_storeu_ps(y + first, _mm256_add_ps(_mm256_loadu_ps(y + first), o));
         }
     }

@@ -1,5 +1,5 @@
-/* What the matrix products for AVX2 share with those for AVX2 and VNNI. Inner header of this
- * folder.
+/* What the matrix products for AVX2 share with those for AVX2 and VNNI: those of few columns, which
+ * wait for the weights to come from memory. Inner header of this folder.
  *
  * A 32-bit lane is one row, so a tile is two registers ("halves"); within a lane the integer dot is
  * exact, and the float steps are those of scalar.c in the same order. */
@@ -71,6 +71,14 @@ INLINE void half_w4a16_by(multiply_fn *multiply, const uint8_t *h, const uint8_t
         dot[c] = _mm256_add_epi32(dot[c], _mm256_srai_epi32(x16[c], 4));
 }
 
+/* Bytes of the low and of the high nibbles. */
+INLINE void split(__m256i h, __m256i *first, __m256i *second)
+{
+    const __m256i low = _mm256_set1_epi8(0x0f);
+    *first = _mm256_and_si256(h, low);
+    *second = _mm256_and_si256(_mm256_srli_epi32(h, 4), low);
+}
+
 /* Bytes 16 h + l of the low and of the high nibbles. */
 INLINE void join(__m256i h, __m256i l, __m256i *first, __m256i *second)
 {
@@ -112,7 +120,7 @@ INLINE __m256 bytes_to_float(const uint8_t *u)
 /* What a group of activations brings to a block, for n_cols columns. */
 struct operand {
     const uint8_t *q[STEP];
-    float scale[STEP], t[STEP];
+    const struct rt_group *group[STEP];
 };
 
 /* D, of 8-bit weights a sixteenth of it, and M of the rows of a tile. */
@@ -137,27 +145,41 @@ INLINE void load_rows(struct rows *rows, const uint8_t *pairs, bool w8)
     }
 }
 
+/* acc[LANES] + what a dot of one column adds to a half. */
+INLINE void add_dot(float *acc, __m256i dot, __m256 d, __m256 m, const struct rt_group *x)
+{
+    __m256 scaled = _mm256_mul_ps(d, _mm256_set1_ps(x->scale));
+    __m256 sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scaled, _mm256_loadu_ps(acc));
+    _mm256_storeu_ps(acc, _mm256_fnmadd_ps(m, _mm256_set1_ps(x->t), sum));
+}
+
+/* D u_d and M u_m of the half from row `first` on. */
+INLINE __m256 half_d(const struct rows *rows, const uint8_t *u, unsigned first)
+{
+    return _mm256_mul_ps(_mm256_loadu_ps(rows->d + first), bytes_to_float(u + first));
+}
+
+INLINE __m256 half_m(const struct rows *rows, const uint8_t *u, unsigned first)
+{
+    return _mm256_mul_ps(_mm256_loadu_ps(rows->m + first), bytes_to_float(u + TILE + first));
+}
+
 /* One half of one block from row `first` on, acc[n_cols][acc_stride]. */
 INLINE void accumulate(const uint8_t *u, const struct rows *rows, unsigned first,
                        const __m256i *dot, const struct operand *b, uint32_t n_cols, float *acc,
                        size_t acc_stride)
 {
-    __m256 d = _mm256_mul_ps(_mm256_loadu_ps(rows->d + first), bytes_to_float(u + first));
-    __m256 m = _mm256_mul_ps(_mm256_loadu_ps(rows->m + first), bytes_to_float(u + TILE + first));
-    acc += first;
+    __m256 d = half_d(rows, u, first), m = half_m(rows, u, first);
 #pragma GCC unroll 4
-    for (uint32_t c = 0; c < n_cols; c++, acc += acc_stride) {
-        __m256 scaled = _mm256_mul_ps(d, _mm256_set1_ps(b->scale[c]));
-        __m256 sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[c]), scaled, _mm256_loadu_ps(acc));
-        _mm256_storeu_ps(acc, _mm256_fnmadd_ps(m, _mm256_set1_ps(b->t[c]), sum));
-    }
+    for (uint32_t c = 0; c < n_cols; c++)
+        add_dot(acc + c * acc_stride + first, dot[c], d, m, b->group[c]);
 }
 
-INLINE void add_minus_8_sum(__m256i *dot, const struct rt_acts *x, size_t group, uint32_t n_cols)
+INLINE void add_minus_8_sum(__m256i *dot, const struct operand *b, uint32_t n_cols)
 {
 #pragma GCC unroll 4
-    for (uint32_t c = 0; c < n_cols; c++, group += x->groups)
-        dot[c] = _mm256_add_epi32(dot[c], _mm256_set1_epi32(x->group[group].minus_8_sum));
+    for (uint32_t c = 0; c < n_cols; c++)
+        dot[c] = _mm256_add_epi32(dot[c], _mm256_set1_epi32(b->group[c]->minus_8_sum));
 }
 
 INLINE void prefetch(const uint8_t *block, unsigned bytes)
@@ -172,8 +194,7 @@ INLINE void operand_of_group(struct operand *b, const struct rt_acts *x, size_t 
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < n_cols; c++, group += x->groups) {
         b->q[c] = (const uint8_t *)x->q + group * GROUP * act_bytes;
-        b->scale[c] = x->group[group].scale;
-        b->t[c] = x->group[group].t;
+        b->group[c] = x->group + group;
     }
 }
 
@@ -194,7 +215,7 @@ INLINE void dot_columns(half_fn *half, const uint8_t *h, const uint8_t *l, bool 
             __m256i dot[STEP];
             half(h + 2 * TILE + 4 * first, w8 ? l + 4 * first : NULL, b.q, n_cols, dot);
             if (w8)
-                add_minus_8_sum(dot, x, group, n_cols);
+                add_minus_8_sum(dot, &b, n_cols);
             accumulate(h, rows, first, dot, &b, n_cols, acc, acc_stride);
         }
         if (w8)
@@ -231,19 +252,5 @@ INLINE void dot_tiles(half_fn *half, const struct rt_tiles *w, bool w8, const st
                  group, act_bytes, n_cols, acc + tile * TILE, w->acc_stride);
     }
 }
-
-/* The four products of an ISA, of its half_w4a16, half_w8a16, half_w4a8 and half_w8a8. */
-#define DOTS(isa)                                                                                  \
-    DOT(w4a16, false, 2, isa)                                                                      \
-    DOT(w8a16, true, 2, isa)                                                                       \
-    DOT(w4a8, false, 1, isa)                                                                       \
-    DOT(w8a8, true, 1, isa)
-#define DOT(variant, w8, act_bytes, isa)                                                           \
-    void rt_dot_##variant##_##isa(const struct rt_tiles *w, const struct rt_acts *x, uint32_t col, \
-                                  uint32_t n_cols, uint32_t group, float *acc)                     \
-    {                                                                                              \
-        size_t first = (size_t)col * x->groups + group;                                            \
-        dot_tiles(half_##variant, w, w8, x, first, act_bytes, n_cols, acc);                        \
-    }
 
 #endif

@@ -1,6 +1,6 @@
 /* Matrix products for AVX2 with VNNI in registers of 256 bits (AVX-VNNI): the dots of one
  * instruction, which adds up in 32 bits and never saturates. */
-#include "runtime/kernels/products_avx2.h"
+#include "runtime/kernels/products_many_avx2.h"
 
 INLINE __m256i multiply(__m256i acc, __m256i weights, __m256i q)
 {
@@ -20,11 +20,9 @@ INLINE void half_w8a16(const uint8_t *h, const uint8_t *l, const uint8_t *const 
     half_w8a16_by(multiply, h, l, q, n_cols, dot);
 }
 
-INLINE void expand_w4(__m256i h, __m256i *first, __m256i *second)
+INLINE __m256i multiply_bytes(__m256i acc, __m256i weights, __m256i q)
 {
-    const __m256i low = _mm256_set1_epi8(0x0f);
-    *first = _mm256_and_si256(h, low);
-    *second = _mm256_and_si256(_mm256_srli_epi32(h, 4), low);
+    return _mm256_dpbusd_epi32(acc, weights, q);
 }
 
 /* Unsigned bytes, h or 16 h + l, times signed ones. */
@@ -40,11 +38,11 @@ INLINE void half_a8(bool w8, const uint8_t *h, const uint8_t *l, const uint8_t *
         if (w8)
             join(load(h + p * LINE), load(l + p * LINE), &first, &second);
         else
-            expand_w4(load(h + p * LINE), &first, &second);
+            split(load(h + p * LINE), &first, &second);
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < n_cols; c++) {
-            dot[c] = _mm256_dpbusd_epi32(dot[c], first, broadcast(q[c], p));
-            dot[c] = _mm256_dpbusd_epi32(dot[c], second, broadcast(q[c], p + 4));
+            dot[c] = multiply_bytes(dot[c], first, broadcast(q[c], p));
+            dot[c] = multiply_bytes(dot[c], second, broadcast(q[c], p + 4));
         }
     }
 }
@@ -60,5 +58,10 @@ INLINE void half_w8a8(const uint8_t *h, const uint8_t *l, const uint8_t *const *
 {
     half_a8(true, h, l, q, n_cols, dot);
 }
+
+#define W4A16 ((struct kind){half_w4a16, expand_w4_to_16, multiply, NULL, WORDS_A16, 2, false})
+#define W8A16 ((struct kind){half_w8a16, expand_w8_to_16, multiply, NULL, WORDS_A16, 2, true})
+#define W4A8  ((struct kind){half_w4a8, expand_w4_to_8, multiply_bytes, NULL, WORDS_A8, 1, false})
+#define W8A8  ((struct kind){half_w8a8, expand_w8_to_8, multiply_bytes, NULL, WORDS_A8, 1, true})
 
 DOTS(avxvnni)

@@ -2,8 +2,8 @@
 #include "tests/runtime/kernels/check.h"
 
 enum {
-    MAX_GROUPS = 100,           /* more than any kernel takes at a time */
-    MOST_WORK = 2 * MAX_GROUPS, /* groups x columns of one case: scalar is slow */
+    MAX_GROUPS = 100,    /* more than any kernel takes at a time */
+    MOST_WORK = 18 * 13, /* groups x columns of one case: scalar is slow */
 };
 
 /* Numbers of columns around every step a kernel may take them in. */
