@@ -16,7 +16,7 @@ enum {
     TILE = PACK_TILE,
     LANES = 8,        /* rows in a half */
     QUADS = 4,        /* 32-bit words of a row in a plane, 8 weights each */
-    AHEAD = 8 * 1024, /* bytes to prefetch ahead: the hardware prefetcher stops at pages */
+    AHEAD = 4 * 1024, /* bytes to prefetch ahead: the hardware prefetcher stops at pages */
     LINE = 64,
     STEP = 4, /* columns whose sums the registers hold */
 };
