@@ -16,7 +16,7 @@ enum { WIDE_SPAN = 255, ROUNDS = 4, L_SWEEPS = 4 };
 /* What an error beyond the residual's reach counts while h is chosen, beside its square; and beyond
  * half a step of the outlier group, which would meet the errors of 4 bits that w8 does not have:
  * docs/quality.md compares. */
-static const float REACH[2] = {30, 60};
+static const float REACH[2] = {20, 40};
 
 /* One tile at work. */
 struct job {

@@ -2,6 +2,7 @@
 #include "runtime/kernels/versions.h"
 
 #include <arm_neon.h>
+#include <string.h>
 
 typedef float32x4_t vector;
 enum { LANES = 4, QUERIES = 3, STRIP = 8, LOADED = 1 };
