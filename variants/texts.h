@@ -19,7 +19,7 @@ struct var_texts {
 struct var_texts_config {
     uint32_t measured, held_back, weighed; /* tokens */
     uint32_t length;                       /* of each text, at most the model's context */
-    float temperature; /* at which the model writes the measured texts */
+    float temperature;                     /* at which the model writes the measured texts */
     uint64_t seed;
     const struct ert_progress *progress;
 };

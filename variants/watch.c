@@ -12,8 +12,8 @@
 
 enum { LENGTH = 256, NAME_ROOM = 32 };
 
-/* Rarer words make better averages; but not where a source's own grid keeps whole groups of channels
- * together: docs/quality.md. */
+/* Rarer words make better averages; but not where a source's own grid keeps whole groups of
+ * channels together: docs/quality.md. */
 static const float WARM = 1.2f;
 
 #define DRAFT  "draft.edgert"

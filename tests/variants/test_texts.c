@@ -246,8 +246,8 @@ static void a_short_file_is_shared_out_or_refused(void **state)
     assert_int_equal(t.n_weighed, (t.n + t.n_weighed) / 6); /* as many as were asked for of all */
     assert_int_equal(t.first_weighed, t.n);
     free(t.ids);
-    assert_int_equal(
-        var_texts_read(&t, write_file(200), &pack->vocab, &pack->model, &config, &err), 0);
+    assert_int_equal(var_texts_read(&t, write_file(200), &pack->vocab, &pack->model, &config, &err),
+                     0);
     assert_true(t.n < 6); /* too few to weigh on texts of their own */
     assert_int_equal(t.n_weighed, 1);
     assert_int_equal(t.first_weighed, 0);
