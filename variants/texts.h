@@ -26,9 +26,9 @@ struct var_texts_config {
 
 /* The pack's w8a8 writes the texts, side by side, from its whole distribution: at temperature 1
  * those that something is judged on, the held back and, behind them, the weighed; at config's the
- * measured. After an end-of-text token a
- * new one begins in the same context. texts->ids is the caller's to free. The draws depend on seed,
- * text and position alone. ERT_E_CHECK where the model's logits are no numbers. */
+ * measured. After an end-of-text token a new one begins in the same context. texts->ids is the
+ * caller's to free. The draws depend on seed, text and position alone. ERT_E_CHECK where the
+ * model's logits are no numbers. */
 int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct rt_team *team,
                     const struct var_texts_config *config, struct ert_error *err);
 
