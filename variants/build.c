@@ -19,7 +19,7 @@
 #include "variants/write.h"
 
 /* Another number for another meaning of what lies in a work folder. */
-enum { WORK_VERSION = 7 };
+enum { WORK_VERSION = 8 };
 
 #define PACK_PART "pack.part"
 

@@ -72,9 +72,9 @@ static double sum_moved(const float *e, const float *x, const float *other, uint
 }
 
 /* other may be NULL. */
-static struct exponentials exponentials_of(const float *x, const float *other, uint32_t n)
+static struct exponentials exponentials_of(const struct rt_kernels *kernels, const float *x,
+                                           const float *other, uint32_t n)
 {
-    const struct rt_kernels *kernels = rt_kernels_best();
     struct exponentials all = {.max = -INFINITY};
     float e[PART];
     for (uint32_t from = 0; from < n; from += PART) {
@@ -97,6 +97,7 @@ static struct exponentials exponentials_of(const float *x, const float *other, u
 
 /* The rows of one chunk, shared out among the team. */
 struct score_job {
+    const struct rt_kernels *kernels;
     const float *logits, *reference;
     const int32_t *next;
     struct var_score *scores;
@@ -110,13 +111,13 @@ static void score_rows(void *ctx, unsigned worker, unsigned workers)
     for (uint32_t i = worker; i < job->n; i += workers) {
         const float *x = job->logits + (size_t)i * v;
         struct var_score *s = &job->scores[i];
-        const struct exponentials e = exponentials_of(x, NULL, v);
+        const struct exponentials e = exponentials_of(job->kernels, x, NULL, v);
         double lse = log_sum(&e);
         *s = (struct var_score){.nll = (float)(lse - (double)x[job->next[i]])};
         if (!job->reference)
             continue;
         const float *ref = job->reference + (size_t)i * v;
-        const struct exponentials r = exponentials_of(ref, x, v);
+        const struct exponentials r = exponentials_of(job->kernels, ref, x, v);
         double ref_lse = log_sum(&r);
         s->reference_nll = (float)(ref_lse - (double)ref[job->next[i]]);
         /* sum of p (log p - log q); rounding may leave equal distributions below 0 */
@@ -128,7 +129,7 @@ static void score_rows(void *ctx, unsigned worker, unsigned workers)
 void var_score_rows(struct rt_team *team, const float *logits, const float *reference,
                     uint32_t n_vocab, const int32_t *next, uint32_t n, struct var_score *scores)
 {
-    struct score_job job = {logits, reference, next, scores, n_vocab, n};
+    struct score_job job = {rt_kernels_best(), logits, reference, next, scores, n_vocab, n};
     rt_team_run(team, rt_team_size(team), score_rows, &job);
 }
 

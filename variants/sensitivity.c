@@ -6,12 +6,12 @@
 
 #include "runtime/kernels/kernels.h"
 #include "runtime/pack_format.h"
+#include "variants/divergence.h"
 #include "variants/progress.h"
-#include "variants/states.h"
 #include "variants/stream.h"
 
 /* Standard errors matter little here, since all cuts are measured on the same tokens. */
-enum { FIRST = 16, ROWS = 256, ROUND_MIB = 320 };
+enum { FIRST = 16, ROUND_MIB = 320 };
 
 enum { PANEL = 128, WIDE = 1024, TRUNK = UINT32_MAX };
 
@@ -35,12 +35,11 @@ struct round {
     struct var_sensitivity *result;
     struct branch *branches; /* [n] */
     uint32_t n;
-    float *x; /* the branches' states */
+    float *x;             /* the branches' states */
+    const float **states; /* of each branch */
+    double *kld;          /* of each branch */
     float *norm_final;
-    float *rows, *reference_rows;     /* [scored][E] what the head reads */
-    float *logits, *reference_logits; /* [ROWS][n_vocab] */
-    int32_t *next;                    /* [scored] */
-    struct var_score *scores;         /* [ROWS] */
+    const struct rt_kernels *kernels;
     uint32_t n_scored;
 };
 
@@ -89,31 +88,22 @@ static bool is_scored(const struct round *r, uint32_t position)
     return position >= FIRST && position + 1 < r->texts.length;
 }
 
-/* The scored rows of a state; normed is whether the final norm is done. */
-static void gather_rows(const struct round *r, const float *x, bool normed, float *rows)
+/* Moves the scored rows of a state to its front, as the head reads them; normed is whether the
+ * final norm is done. */
+static void gather_rows(const struct round *r, float *x, bool normed)
 {
     const struct rt_model *m = &r->src->model;
-    const struct rt_kernels *kernels = rt_kernels_best();
     size_t e = m->n_embd_pad;
-    for (size_t t = 0; t < (size_t)r->texts.n * r->texts.length; t++) {
+    float *to = x;
+    for (size_t t = 0; t < (size_t)r->texts.n * r->texts.length; t++, x += e) {
         if (!is_scored(r, (uint32_t)(t % r->texts.length)))
             continue;
         if (normed)
-            memcpy(rows, x + t * e, e * sizeof *rows);
+            memmove(to, x, e * sizeof *to);
         else
-            kernels->rmsnorm(x + t * e, r->norm_final, m->n_embd_pad, m->n_embd, m->rms_eps, rows);
-        rows += e;
+            r->kernels->rmsnorm(x, r->norm_final, m->n_embd_pad, m->n_embd, m->rms_eps, to);
+        to += e;
     }
-}
-
-static double sum_kld(const struct round *r, uint32_t from, uint32_t n)
-{
-    uint32_t n_vocab = r->src->model.n_vocab;
-    double sum = 0;
-    var_score_rows(r->team, r->logits, r->reference_logits, n_vocab, r->next + from, n, r->scores);
-    for (uint32_t i = 0; i < n; i++)
-        sum += (double)r->scores[i].kld;
-    return sum;
 }
 
 static double *result_of(const struct round *r, const struct branch *b)
@@ -121,37 +111,23 @@ static double *result_of(const struct round *r, const struct branch *b)
     return b->layer == TRUNK ? &r->result->tier_kld : &r->result->kld[b->layer][b->cut];
 }
 
-/* Adds to each branch's result the divergence of rows from .. from + n - 1. */
-static int score_rows(const struct round *r, struct var_states *states,
-                      const struct var_reference *logits, uint32_t from, uint32_t n,
-                      struct ert_error *err)
-{
-    states->x = r->reference_rows;
-    int rc = logits->logits(logits->ctx, 0, from, n, r->reference_logits, err);
-    states->x = r->rows;
-    for (uint32_t i = 0; i < r->n && !rc; i++) {
-        const struct branch *b = &r->branches[i];
-        gather_rows(r, b->x, false, r->rows);
-        rc = logits->logits(logits->ctx, 0, from, n, r->logits, err);
-        if (!rc)
-            *result_of(r, b) += sum_kld(r, from, n) / r->n_scored;
-    }
-    return rc;
-}
-
+/* All branches' divergence; their states are used up. */
 static int score_branches(const struct round *r, struct var_stream *stream, struct ert_error *err)
 {
-    struct var_states states;
-    struct var_reference logits;
-    int rc = var_states_open(&states, r->src, r->team, r->rows, r->n_scored, &logits, err);
+    struct var_divergence d;
+    var_stream_finish(stream, NULL);
+    gather_rows(r, var_stream_state(stream), true);
+    int rc = var_divergence_open(&d, r->src, r->team, var_stream_state(stream), r->n_scored, err);
     if (rc)
         return rc;
-    var_stream_finish(stream, NULL);
-    gather_rows(r, var_stream_state(stream), true, r->reference_rows);
-    for (uint32_t from = 0; from < r->n_scored && !rc; from += ROWS)
-        rc = score_rows(r, &states, &logits, from,
-                        r->n_scored - from < ROWS ? r->n_scored - from : ROWS, err);
-    var_states_release(&states);
+    for (uint32_t i = 0; i < r->n; i++) {
+        gather_rows(r, r->branches[i].x, false);
+        r->states[i] = r->branches[i].x;
+    }
+    rc = var_divergence_measure(&d, r->states, r->n, r->kld, err);
+    for (uint32_t i = 0; i < r->n && !rc; i++)
+        *result_of(r, &r->branches[i]) = r->kld[i];
+    var_divergence_release(&d);
     return rc;
 }
 
@@ -162,7 +138,6 @@ static int run_round(struct round *r, const struct ert_progress *progress, struc
     struct var_stream *stream;
     uint32_t n_layers = r->src->model.n_layers;
     int rc = var_stream_open(&stream, r->src, r->team, &r->texts, err);
-    r->result->tier_kld = 0;
     if (!rc)
         memcpy(r->branches[0].x, var_stream_state(stream), state_floats(r) * sizeof *r->x);
     while (!rc && var_stream_position(stream) < n_layers) {
@@ -187,29 +162,21 @@ static uint32_t branches_at_once(const struct round *r)
 
 static bool allocate(struct round *r, uint32_t n)
 {
-    const struct rt_model *m = &r->src->model;
-    size_t e = m->n_embd_pad, logits = (size_t)ROWS * m->n_vocab;
     r->branches = calloc(n, sizeof *r->branches);
     r->x = malloc(n * state_floats(r) * sizeof *r->x);
-    r->norm_final = calloc(e, sizeof *r->norm_final);
-    r->rows = malloc(2 * r->n_scored * e * sizeof *r->rows);
-    r->reference_rows = r->rows ? r->rows + r->n_scored * e : NULL;
-    r->logits = malloc(2 * logits * sizeof *r->logits);
-    r->reference_logits = r->logits ? r->logits + logits : NULL;
-    r->next = calloc(r->n_scored + 1, sizeof *r->next);
-    r->scores = calloc(ROWS, sizeof *r->scores);
-    return r->branches && r->x && r->norm_final && r->rows && r->logits && r->next && r->scores;
+    r->states = calloc(n, sizeof *r->states);
+    r->kld = calloc(n, sizeof *r->kld);
+    r->norm_final = calloc(r->src->model.n_embd_pad, sizeof *r->norm_final);
+    return r->branches && r->x && r->states && r->kld && r->norm_final;
 }
 
 static void release(struct round *r)
 {
     free(r->branches);
     free(r->x);
+    free(r->states);
+    free(r->kld);
     free(r->norm_final);
-    free(r->rows);
-    free(r->logits);
-    free(r->next);
-    free(r->scores);
 }
 
 static uint32_t count_scored(const struct round *r)
@@ -218,14 +185,6 @@ static uint32_t count_scored(const struct round *r)
     for (uint32_t position = 0; position < r->texts.length; position++)
         n += is_scored(r, position);
     return n * r->texts.n;
-}
-
-static void list_next(struct round *r)
-{
-    int32_t *next = r->next;
-    for (size_t t = 0; t < (size_t)r->texts.n * r->texts.length; t++)
-        if (is_scored(r, (uint32_t)(t % r->texts.length)))
-            *next++ = r->texts.ids[t + 1];
 }
 
 /* Narrower than the layer is, and than no other cut that loses enough already. */
@@ -245,7 +204,6 @@ static uint32_t fill_round(struct round *r, uint32_t at, uint32_t at_once)
     for (r->n = 1; at < all && r->n < at_once; at++) {
         uint32_t layer = at / VAR_CUTS, cut = at % VAR_CUTS;
         if (is_wanted(r, layer, cut)) {
-            r->result->kld[layer][cut] = 0;
             r->branches[r->n] = (struct branch){r->x + r->n * state_floats(r), layer, cut};
             r->n++;
         }
@@ -310,6 +268,7 @@ int var_sensitivity_measure(struct var_sensitivity *s, const struct var_source *
                       .moments = moments,
                       .texts = *texts,
                       .team = team,
+                      .kernels = rt_kernels_best(),
                       .dims = a->dims[tier],
                       .depth = depth,
                       .result = s};
@@ -319,7 +278,6 @@ int var_sensitivity_measure(struct var_sensitivity *s, const struct var_source *
         uint32_t at_once = branches_at_once(&r);
         if (allocate(&r, at_once)) {
             var_tensor_row(&src->norm_final, 0, r.norm_final);
-            list_next(&r);
             rc = run_rounds(&r, at_once, progress, err);
         } else {
             rc = ert_fail(err, ERT_E_NOMEM, "%s: no memory to weigh its layers", src->path);

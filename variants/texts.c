@@ -11,13 +11,29 @@ enum { CACHE_BYTES = 256 << 20, LEAST_LANES = 8, MOST_LANES = 64, MAX_TEXT_BYTES
 
 static uint32_t all_texts(const struct var_texts *t)
 {
-    uint32_t end = t->first_weighed + t->n_weighed;
-    return end > t->n ? end : t->n;
+    return t->n + t->n_weighed;
+}
+
+static size_t all_tokens(const struct var_texts *t)
+{
+    return (size_t)t->n * t->length + (size_t)t->n_weighed * t->weighed_length;
+}
+
+static uint32_t length_of(const struct var_texts *t, uint32_t text)
+{
+    return text < t->n ? t->length : t->weighed_length;
+}
+
+/* Text t->n is the first weighed one. */
+static int32_t *ids_of(const struct var_texts *t, uint32_t text)
+{
+    size_t weighed = text > t->n ? text - t->n : 0;
+    return t->ids + (text - weighed) * t->length + weighed * t->weighed_length;
 }
 
 static int allocate_texts(struct var_texts *t, const char *path, struct ert_error *err)
 {
-    t->ids = calloc((size_t)all_texts(t) * t->length + 1, sizeof *t->ids);
+    t->ids = calloc(all_tokens(t) + 1, sizeof *t->ids);
     return t->ids ? 0
                   : ert_fail(err, ERT_E_NOMEM, "%s: no memory for %u texts of %u tokens", path,
                              all_texts(t), t->length);
@@ -27,9 +43,11 @@ static void choose_sizes(struct var_texts *t, const struct rt_model *m,
                          const struct var_texts_config *c)
 {
     uint32_t length = c->length < m->n_ctx ? c->length : m->n_ctx;
+    uint32_t weighed = c->weighed_length < length ? c->weighed_length : length;
     *t = (struct var_texts){.length = length,
+                            .weighed_length = weighed,
                             .n_measured = (c->measured + length - 1) / length,
-                            .n_weighed = (c->weighed + length - 1) / length};
+                            .n_weighed = (c->weighed + weighed - 1) / weighed};
     t->n = t->n_measured + (c->held_back + length - 1) / length;
 }
 
@@ -40,7 +58,7 @@ struct writing {
     const struct rt_pack *pack;
     struct var_texts *texts;
     uint64_t seed;
-    float temperature;     /* of the measured texts */
+    float temperature;     /* of the measured texts and half of the weighed */
     uint32_t lanes, first; /* of the texts that are being written */
     uint32_t position;
     float *logits; /* [lanes][n_vocab] */
@@ -77,7 +95,9 @@ static double draw(uint64_t seed, uint64_t text, uint64_t position)
 
 static float temperature_of(const struct writing *w, uint32_t text)
 {
-    return text < w->texts->n_measured ? w->temperature : 1;
+    const struct var_texts *t = w->texts;
+    bool other = text >= t->n && (text - t->n) % 2 == 1;
+    return text < t->n_measured || other ? w->temperature : 1;
 }
 
 /* A token by its probability at a temperature, in the order of ids; the logits are used up.
@@ -125,7 +145,8 @@ static void choose_next(void *ctx, unsigned worker, unsigned n)
 static void keep_tokens(const struct writing *w)
 {
     for (uint32_t i = 0; i < w->lanes && w->first + i < all_texts(w->texts); i++)
-        w->texts->ids[(size_t)(w->first + i) * w->texts->length + w->position] = w->next[i];
+        if (w->position < length_of(w->texts, w->first + i))
+            ids_of(w->texts, w->first + i)[w->position] = w->next[i];
 }
 
 static bool go_on(const struct writing *w, const struct ert_progress *progress)
@@ -174,7 +195,6 @@ int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct 
 {
     struct rt_batch *batch = NULL;
     choose_sizes(texts, &pack->model, config);
-    texts->first_weighed = texts->n;
     struct writing w = {.pack = pack,
                         .texts = texts,
                         .seed = config->seed,
@@ -220,21 +240,23 @@ static int encode_file(const char *path, const struct rt_vocab *vocab, int32_t *
     return rc;
 }
 
-/* Cuts the texts out of ids[n]: `own` tokens of each, behind BOS where that comes first. */
+/* Cuts the texts out of ids[n], a piece of `own` tokens for each or as many of them as it takes,
+ * behind BOS where that comes first. */
 static void cut_texts(struct var_texts *t, const int32_t *ids, size_t n, size_t own,
                       const struct rt_vocab *vocab)
 {
-    size_t all = all_texts(t), spare = n / own - all;
-    for (size_t i = 0; i < all; i++) {
-        int32_t *to = t->ids + i * t->length;
+    uint32_t all = all_texts(t), bos = vocab->add_bos ? 1 : 0;
+    size_t spare = n / own - all;
+    for (uint32_t i = 0; i < all; i++) {
+        int32_t *to = ids_of(t, i);
         size_t piece = i + spare * i / all;
-        if (vocab->add_bos)
-            *to++ = vocab->bos;
-        memcpy(to, ids + piece * own, own * sizeof *to);
+        if (bos)
+            *to = vocab->bos;
+        memcpy(to + bos, ids + piece * own, (length_of(t, i) - bos) * sizeof *to);
     }
 }
 
-/* Too few pieces are shared out; where none is left to be weighed on, the first measured serve. */
+/* Too few pieces are shared out. */
 static void share_pieces(struct var_texts *t, size_t pieces)
 {
     size_t wanted = (size_t)t->n + t->n_weighed;
@@ -243,9 +265,6 @@ static void share_pieces(struct var_texts *t, size_t pieces)
         t->n = (uint32_t)pieces - t->n_weighed;
         t->n_measured = t->n - (t->n + 4) / 5;
     }
-    t->first_weighed = t->n_weighed > 0 ? t->n : 0;
-    if (t->n_weighed == 0)
-        t->n_weighed = 1;
 }
 
 static int take_texts(struct var_texts *t, const char *path, const int32_t *ids, size_t n,
@@ -288,9 +307,9 @@ int var_texts_read(struct var_texts *texts, const char *path, const struct rt_vo
 
 struct var_texts var_texts_weighed(const struct var_texts *t)
 {
-    return (struct var_texts){.ids = t->ids + (size_t)t->first_weighed * t->length,
-                              .n = t->n_weighed,
-                              .length = t->length};
+    return (struct var_texts){.ids = t->n_weighed ? ids_of(t, t->n) : t->ids,
+                              .n = t->n_weighed ? t->n_weighed : 1,
+                              .length = t->weighed_length};
 }
 
 /* ---- in the build's folder ----------------------------------------------------------------- */
@@ -299,10 +318,10 @@ struct var_texts var_texts_weighed(const struct var_texts *t)
 
 int var_texts_save(const struct var_texts *texts, const struct var_work *w, struct ert_error *err)
 {
-    const uint32_t head[] = {texts->n, texts->length, texts->n_measured, texts->first_weighed,
-                             texts->n_weighed};
+    const uint32_t head[] = {texts->n, texts->length, texts->n_measured, texts->n_weighed,
+                             texts->weighed_length};
     struct var_work_file f;
-    size_t n = (size_t)all_texts(texts) * texts->length;
+    size_t n = all_tokens(texts);
     int rc = var_work_begin(&f, w, NAME, err);
     if (rc)
         return rc;
@@ -324,8 +343,8 @@ bool var_texts_load(struct var_texts *texts, const struct var_work *w)
     *texts = (struct var_texts){.n = head[0],
                                 .length = head[1],
                                 .n_measured = head[2],
-                                .first_weighed = head[3],
-                                .n_weighed = head[4]};
+                                .n_weighed = head[3],
+                                .weighed_length = head[4]};
     texts->ids = malloc(d.size - sizeof head);
     if (texts->ids)
         memcpy(texts->ids, d.data + sizeof head, d.size - sizeof head);

@@ -7,28 +7,29 @@
 #include "runtime/runtime.h"
 #include "variants/work.h"
 
-/* Texts of equal length, each from an empty context. */
+/* Texts of equal length, each from an empty context, and shorter ones which tiers are weighed on
+ * (variants/sensitivity.h): what a tier loses differs more from text to text than along one. */
 struct var_texts {
-    int32_t *ids; /* [n][length], behind them the weighed ones, if they are not among them */
+    int32_t *ids; /* [n][length], then [n_weighed][weighed_length] */
     uint32_t n, length;
     uint32_t n_measured; /* the first so many go into the moments; the rest is held back */
-    uint32_t first_weighed, n_weighed; /* which tiers are weighed on (variants/sensitivity.h) */
+    uint32_t n_weighed, weighed_length; /* n_weighed = 0: the first measured one serves */
 };
 
 /* Asked for; a model of a short context gets more texts of less length. */
 struct var_texts_config {
     uint32_t measured, held_back, weighed; /* tokens */
-    uint32_t length;                       /* of each text, at most the model's context */
+    uint32_t length, weighed_length;       /* of each text, at most the model's context */
     float temperature;                     /* at which the model writes the measured texts */
     uint64_t seed;
     const struct ert_progress *progress;
 };
 
 /* The pack's w8a8 writes the texts, side by side, from its whole distribution: at temperature 1
- * those that something is judged on, the held back and, behind them, the weighed; at config's the
- * measured. After an end-of-text token a new one begins in the same context. texts->ids is the
- * caller's to free. The draws depend on seed, text and position alone. ERT_E_CHECK where the
- * model's logits are no numbers. */
+ * those held back, at config's the measured, and of the weighed every other one at each. After an
+ * end-of-text token a new one begins in the same context. texts->ids is the caller's to free. The
+ * draws depend on seed, text and position alone. ERT_E_CHECK where the model's logits are no
+ * numbers. */
 int var_texts_write(struct var_texts *texts, const struct rt_pack *pack, struct rt_team *team,
                     const struct var_texts_config *config, struct ert_error *err);
 

@@ -10,7 +10,7 @@
 #include "variants/stream.h"
 #include "variants/write.h"
 
-enum { LENGTH = 256, NAME_ROOM = 32 };
+enum { LENGTH = 256, WEIGHED_LENGTH = 128, NAME_ROOM = 32 };
 
 /* Rarer words make better averages; but not where a source's own grid keeps whole groups of
  * channels together: docs/quality.md. */
@@ -107,6 +107,7 @@ int var_watch_texts(const struct var_watch *w, struct var_texts *texts,
                                             .held_back = tokens / 4,
                                             .weighed = tokens / 16,
                                             .length = LENGTH,
+                                            .weighed_length = WEIGHED_LENGTH,
                                             .temperature = w->src->grid ? 1 : WARM,
                                             .seed = w->options->seed,
                                             .progress = writing};

@@ -36,6 +36,7 @@ static struct var_texts write_texts(uint32_t n_measured, uint32_t n_held, uint32
                                             .held_back = n_held * length,
                                             .weighed = n_weighed * length,
                                             .length = length,
+                                            .weighed_length = length,
                                             .temperature = 1.2f,
                                             .seed = seed};
     if (var_texts_write(&t, pack, team, &config, &err))
@@ -84,21 +85,33 @@ static double distance_of_draws(const int32_t *ids, uint32_t n_texts, double tem
     return distance / expected;
 }
 
-/* The measured texts are written at 1.2, those held back and the weighed ones at 1. */
+/* The measured texts are written at 1.2, those held back at 1, of the weighed ones every other at
+ * each. */
 static void second_tokens_follow_the_model(void **state)
 {
     enum { N = 6000 };
     (void)state;
-    struct var_texts t = write_texts(N, N, N, 2, 3), weighed = var_texts_weighed(&t);
-    const int32_t *ids[] = {t.ids, t.ids + (size_t)2 * N, weighed.ids};
+    struct var_texts t = write_texts(N, N, 2 * N, 2, 3), weighed = var_texts_weighed(&t);
+    int32_t *cool = malloc((size_t)2 * N * sizeof *cool),
+            *warm = malloc((size_t)2 * N * sizeof *warm);
+    const int32_t *at_one[] = {t.ids + (size_t)2 * N, cool}, *at_other[] = {t.ids, warm};
     assert_int_equal(t.n, 2 * N);
-    assert_int_equal(weighed.n, N);
+    assert_int_equal(weighed.n, 2 * N);
+    assert_int_equal(weighed.length, 2);
     assert_ptr_equal(weighed.ids, t.ids + (size_t)2 * 2 * N);
-    for (unsigned i = 0; i < 3; i++) {
-        double own = distance_of_draws(ids[i], N, i > 0 ? 1 : 1.2);
-        assert_true(own < 1.2 && own > 0.8);
-        assert_true(distance_of_draws(ids[i], N, i > 0 ? 1.2 : 1) > 1.2);
+    for (size_t i = 0; i < N; i++) {
+        memcpy(cool + 2 * i, weighed.ids + 4 * i, 2 * sizeof *cool);
+        memcpy(warm + 2 * i, weighed.ids + 4 * i + 2, 2 * sizeof *warm);
     }
+    for (unsigned i = 0; i < 2; i++) {
+        double one = distance_of_draws(at_one[i], N, 1),
+               other = distance_of_draws(at_other[i], N, 1.2);
+        assert_true(one < 1.2 && one > 0.8 && other < 1.2 && other > 0.8);
+        assert_true(distance_of_draws(at_one[i], N, 1.2) > 1.2);
+        assert_true(distance_of_draws(at_other[i], N, 1) > 1.2);
+    }
+    free(cool);
+    free(warm);
     free(t.ids);
 }
 
@@ -207,7 +220,7 @@ static void a_file_is_cut_into_texts(void **state)
     vocab.add_bos = true;
     const char *path = write_file(5000);
     const struct var_texts_config config = {
-        .measured = 320, .held_back = 80, .weighed = 160, .length = 40};
+        .measured = 320, .held_back = 80, .weighed = 80, .length = 40, .weighed_length = 20};
     assert_int_equal(ert_read_text(path, 1 << 20, &text, &text_bytes, &err), 0);
     assert_int_equal(rt_tokenizer_create(&tokenizer, &vocab, &err), 0);
     assert_int_equal(rt_encode(tokenizer, text, text_bytes, 0, &ids, &n, &err), 0);
@@ -217,13 +230,15 @@ static void a_file_is_cut_into_texts(void **state)
     assert_int_equal(var_texts_weighed(&t).n, 4); /* none of the others */
     assert_ptr_equal(var_texts_weighed(&t).ids, t.ids + (size_t)10 * 40);
     size_t last = 0;
+    const int32_t *piece = t.ids;
     for (size_t i = 0; i < 14; i++) { /* each is a piece of the file, behind the one before */
-        size_t at = last;
-        assert_int_equal(t.ids[i * 40], BOS);
-        while (at + 39 <= n && memcmp(ids + at, t.ids + i * 40 + 1, 39 * sizeof *ids) != 0)
+        size_t at = last, own = i < 10 ? 39 : 19;
+        assert_int_equal(piece[0], BOS);
+        while (at + own <= n && memcmp(ids + at, piece + 1, own * sizeof *ids) != 0)
             at++;
-        assert_true(at + 39 <= n);
-        last = at + 39;
+        assert_true(at + own <= n);
+        last = at + own;
+        piece += 1 + own;
     }
     assert_true(last > n * 3 / 4); /* the whole file is drawn from */
     free(t.ids);
@@ -238,19 +253,20 @@ static void a_short_file_is_shared_out_or_refused(void **state)
     struct var_texts t;
     (void)state;
     const struct var_texts_config config = {
-        .measured = 16384, .held_back = 4096, .weighed = 4096, .length = 64};
+        .measured = 16384, .held_back = 4096, .weighed = 2048, .length = 64, .weighed_length = 32};
     assert_int_equal(
         var_texts_read(&t, write_file(2000), &pack->vocab, &pack->model, &config, &err), 0);
     assert_true(t.n > 5 && t.n < 40);
     assert_int_equal(t.n - t.n_measured, (t.n + 4) / 5);
     assert_int_equal(t.n_weighed, (t.n + t.n_weighed) / 6); /* as many as were asked for of all */
-    assert_int_equal(t.first_weighed, t.n);
+    assert_ptr_equal(var_texts_weighed(&t).ids, t.ids + (size_t)t.n * 64);
     free(t.ids);
     assert_int_equal(var_texts_read(&t, write_file(200), &pack->vocab, &pack->model, &config, &err),
                      0);
     assert_true(t.n < 6); /* too few to weigh on texts of their own */
-    assert_int_equal(t.n_weighed, 1);
-    assert_int_equal(t.first_weighed, 0);
+    assert_int_equal(t.n_weighed, 0);
+    assert_int_equal(var_texts_weighed(&t).n, 1);
+    assert_ptr_equal(var_texts_weighed(&t).ids, t.ids);
     free(t.ids);
     assert_int_equal(var_texts_read(&t, write_file(20), &pack->vocab, &pack->model, &config, &err),
                      -ERT_E_RANGE);
