@@ -13,7 +13,8 @@ from tests.variants.test_stream import forward
 work = tempfile.TemporaryDirectory(prefix="edgert-sensitivity-")
 folder = pathlib.Path(work.name)
 DRIVER = tap.build / "tests/variants/drive_sensitivity"
-MODEL = tiny_gguf.model(n_embd=80, n_heads=6, n_kv_heads=2, head_dim=20, n_ff=300, n_layers=3)
+# More rows of the vocabulary than are taken at a time, the last ones fewer.
+MODEL = tiny_gguf.model(n_embd=80, n_heads=6, n_kv_heads=2, head_dim=20, n_ff=300, n_layers=3, n_vocab=1300)
 FULL = 320  # stored: n_ff and padding
 WIDTHS = [224, 128, 64, 32]
 
