@@ -25,8 +25,8 @@ int var_divergence_open(struct var_divergence *d, const struct var_source *src,
                         struct ert_error *err);
 void var_divergence_release(struct var_divergence *d); /* harmless on {0} */
 
-/* kld[i]: the mean over the n states of sets[i], normed, [n][n_embd_pad] each. No bit of it depends on the
- * team. ERT_E_NOMEM. */
+/* kld[i]: the mean over the n states of sets[i], normed, [n][n_embd_pad] each. No bit of it depends
+ * on the team. ERT_E_NOMEM. */
 int var_divergence_measure(const struct var_divergence *d, const float *const *sets,
                            uint32_t n_sets, double *kld, struct ert_error *err);
 
