@@ -55,13 +55,7 @@ static float level_of(const struct var_rows *rows, uint32_t col, int r)
     return rows->step[group].v[r] * (float)rows->code[col].v[r] - rows->offset[group].v[r];
 }
 
-/* Errors of the 32 columns of a block, those that are not 0 for all rows. */
-struct block_errors {
-    uint32_t n, column[PACK_GROUP];
-    struct var_lanes error[PACK_GROUP];
-};
-
-static void note_error(struct block_errors *b, uint32_t column, const struct var_lanes *error)
+static void note_error(struct var_errors *b, uint32_t column, const struct var_lanes *error)
 {
     bool any = false;
     for (int r = 0; r < VAR_LANES; r++)
@@ -69,39 +63,6 @@ static void note_error(struct block_errors *b, uint32_t column, const struct var
     b->column[b->n] = column;
     b->error[b->n] = *error;
     b->n += any;
-}
-
-/* Four rows; a vector type, because compilers keep a loop's arrays in memory and its vectors not.
- */
-typedef float quad __attribute__((vector_size(4 * sizeof(float)), aligned(4), may_alias));
-
-/* Two columns a and b at once: y += sum of factor[column] error over the columns of a block. */
-static void push_two(quad *restrict y, const float *a, const float *b,
-                     const struct block_errors *restrict e)
-{
-    quad a0 = y[0], a1 = y[1], a2 = y[2], a3 = y[3], b0 = y[4], b1 = y[5], b2 = y[6], b3 = y[7];
-    const quad *error = (const quad *)e->error;
-    for (uint32_t k = 0; k < e->n; k++, error += 4) {
-        float x = a[e->column[k]], z = b[e->column[k]];
-        a0 += error[0] * x;
-        a1 += error[1] * x;
-        a2 += error[2] * x;
-        a3 += error[3] * x;
-        b0 += error[0] * z;
-        b1 += error[1] * z;
-        b2 += error[2] * z;
-        b3 += error[3] * z;
-    }
-    y[0] = a0, y[1] = a1, y[2] = a2, y[3] = a3;
-    y[4] = b0, y[5] = b1, y[6] = b2, y[7] = b3;
-}
-
-/* y[i] += sum of factor[i * stride + column] error over the columns of a block, for n columns. */
-static void push(struct var_lanes *y, const float *factor, size_t stride, uint32_t n,
-                 const struct block_errors *b)
-{
-    for (uint32_t i = 0; i < n; i += 2, factor += 2 * stride)
-        push_two((quad *)(y + i), factor, factor + stride, b);
 }
 
 /* y[i] += factor[i stride] x for n columns. */
@@ -136,7 +97,7 @@ static void feed_slice(struct var_rows *rows, const struct var_slice *s, var_gro
     for (uint32_t i = 0; i < s->n; i += PACK_GROUP) {
         uint32_t group = (s->from + s->order[i]) / PACK_GROUP;
         const float *feed = s->feed + (size_t)i * s->n + i;
-        struct block_errors errors = {0};
+        struct var_errors errors = {0};
         if (begin_group)
             begin_group(ctx, rows, group, work + i);
         struct var_lanes per_step = per_step_of(rows, group);
@@ -149,8 +110,8 @@ static void feed_slice(struct var_rows *rows, const struct var_slice *s, var_gro
                           &error);
             note_error(&errors, k, &error);
         }
-        push(work + i + PACK_GROUP, feed + PACK_GROUP * (size_t)s->n, s->n, s->n - i - PACK_GROUP,
-             &errors);
+        const struct var_factor below = {feed + PACK_GROUP * (size_t)s->n, s->n, 1};
+        rows->push(work + i + PACK_GROUP, below, s->n - i - PACK_GROUP, &errors);
     }
 }
 
@@ -177,6 +138,13 @@ void var_descend_feed(struct var_rows *rows, var_group_fn *begin_group, void *ct
 
 /* ---- coordinate descent -------------------------------------------------------------------- */
 
+/* What errors of the columns of a block mean for the columns from i on: the Gram matrix is
+ * symmetric. */
+static struct var_factor gram_of(const struct var_slice *s, uint32_t block, uint32_t i)
+{
+    return (struct var_factor){s->gram + (size_t)block * s->n + i, 1, s->n};
+}
+
 void var_descend_gradient(struct var_rows *rows)
 {
     const struct var_hessian *h = rows->hessian;
@@ -184,7 +152,7 @@ void var_descend_gradient(struct var_rows *rows)
     for (uint32_t i = 0; i < h->n_slices; i++) {
         const struct var_slice *s = &h->slices[i];
         for (uint32_t j = 0; j < s->n; j += PACK_GROUP) {
-            struct block_errors errors = {0};
+            struct var_errors errors = {0};
             for (uint32_t k = 0; k < PACK_GROUP; k++) {
                 struct var_lanes error;
                 uint32_t col = s->from + j + k;
@@ -192,7 +160,7 @@ void var_descend_gradient(struct var_rows *rows)
                     error.v[r] = rows->target[col].v[r] - level_of(rows, col, r);
                 note_error(&errors, k, &error);
             }
-            push(rows->work + s->from, s->gram + j, s->n, s->n, &errors);
+            rows->push(rows->work + s->from, gram_of(s, j, 0), s->n, &errors);
         }
     }
 }
@@ -215,7 +183,7 @@ static void sweep_group(struct var_rows *rows, const struct var_slice *s, uint32
 {
     struct var_lanes *work = rows->work + s->from, delta;
     struct var_lanes per_step = per_step_of(rows, (s->from + first) / PACK_GROUP);
-    struct block_errors changes = {0};
+    struct var_errors changes = {0};
     for (uint32_t k = 0; k < PACK_GROUP; k++) {
         const float *h = s->gram + (first + k) * (size_t)s->n + first;
         improve_column(rows, s->from + first + k, h[k], &per_step, &delta);
@@ -224,10 +192,9 @@ static void sweep_group(struct var_rows *rows, const struct var_slice *s, uint32
     }
     if (changes.n == 0)
         return;
-    push(work, s->gram + first, s->n, first, &changes);
-    first += PACK_GROUP;
-    push(work + first, s->gram + first * (size_t)s->n + first - PACK_GROUP, s->n, s->n - first,
-         &changes);
+    uint32_t end = first + PACK_GROUP;
+    rows->push(work, gram_of(s, first, 0), first, &changes);
+    rows->push(work + end, gram_of(s, first, end), s->n - end, &changes);
 }
 
 static void sweep_slice(struct var_rows *rows, const struct var_slice *s)
@@ -248,8 +215,8 @@ void var_descend_move(struct var_rows *rows, uint32_t group, const struct var_la
     uint32_t first = group * PACK_GROUP;
     while (first >= s->from + s->n)
         s++;
-    struct block_errors changes = {0};
+    struct var_errors changes = {0};
     for (uint32_t c = 0; c < PACK_GROUP; c++)
         note_error(&changes, c, &delta[c]);
-    push(rows->work + s->from, s->gram + first - s->from, s->n, s->n, &changes);
+    rows->push(rows->work + s->from, gram_of(s, first - s->from, 0), s->n, &changes);
 }

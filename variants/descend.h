@@ -5,6 +5,7 @@
 
 #include "variants/grid.h"
 #include "variants/hessian.h"
+#include "variants/push.h"
 
 enum { VAR_NARROW_SPAN = 15 };
 
@@ -17,6 +18,7 @@ struct var_code_lanes {
 struct var_rows {
     uint32_t cols;
     const struct var_hessian *hessian; /* NULL: every weight to its nearest level */
+    var_push_fn *push;                 /* with a hessian: var_push_best() */
     struct var_lanes *target;          /* the weights */
     struct var_lanes *work;            /* weights with what earlier columns lost, or the gradient */
     struct var_lanes *step, *offset;   /* [cols / 32]: level = step code - offset */

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "variants/blas.h"
+
 enum { SAMPLED_ROWS = 32, LEVELS = 15 };
 
 /* A matrix that may be chosen. */
@@ -32,22 +34,17 @@ static uint64_t l_bytes(const struct pack_tensor *r)
 
 /* ---- what four bits lose -------------------------------------------------------------------- */
 
-struct loss {
-    double error, signal;
-};
-
 /* Source channel of a stored column, -1 for padding. */
 static int64_t channel(const struct var_planned *p, uint32_t col)
 {
     return p->cols ? p->cols[col] : col < p->tensor->cols ? (int64_t)col : -1;
 }
 
-static double moment(const struct var_planned *p, const struct var_moments *m, uint32_t i,
-                     uint32_t j)
+/* Mean square of what the product reads in a stored column. */
+static double power_of(const struct var_planned *p, const struct var_moments *m, uint32_t col)
 {
-    int64_t a = channel(p, i), b = channel(p, j);
-    const float *gram = m->gram[p->reads];
-    return a < 0 || b < 0 ? 0 : (double)gram[(size_t)a * m->width[p->reads] + (size_t)b];
+    int64_t a = channel(p, col);
+    return a < 0 ? 0 : (double)m->gram[p->reads][(size_t)a * (m->width[p->reads] + (size_t)1)];
 }
 
 /* The outlier group has no error to speak of. */
@@ -60,7 +57,7 @@ static double row_error(const struct var_planned *p, const struct var_moments *m
         for (uint32_t i = c; i < c + PACK_GROUP; i++) {
             low = fminf(low, w[i]);
             high = fmaxf(high, w[i]);
-            power += moment(p, m, i, i);
+            power += power_of(p, m, i);
         }
         double step = (double)(high - low) / LEVELS;
         error += power * step * step / 12;
@@ -68,15 +65,16 @@ static double row_error(const struct var_planned *p, const struct var_moments *m
     return error;
 }
 
-static double row_signal(const struct var_planned *p, const struct var_moments *m, const float *w)
+/* Sum of w^T G w of n rows in the source's order; scratch has room for as many. */
+static double sum_signals(const struct var_planned *p, const struct var_moments *m, const float *w,
+                          uint32_t n, float *scratch)
 {
+    blasint width = (blasint)m->width[p->reads];
     double signal = 0;
-    for (uint32_t i = 0; i < p->record.cols; i++) {
-        double sum = 0;
-        for (uint32_t j = 0; j < p->record.cols; j++)
-            sum += moment(p, m, i, j) * (double)w[j];
-        signal += sum * (double)w[i];
-    }
+    var_blas()->cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)n, width, width, 1,
+                            w, width, m->gram[p->reads], width, 0, scratch, width);
+    for (size_t i = 0; i < n * (size_t)width; i++)
+        signal += (double)w[i] * (double)scratch[i];
     return signal;
 }
 
@@ -84,18 +82,22 @@ static double row_signal(const struct var_planned *p, const struct var_moments *
 static int measure(const struct var_planned *p, const struct var_moments *m, double *gain)
 {
     uint32_t rows = p->tensor->rows, n = rows < SAMPLED_ROWS ? rows : SAMPLED_ROWS;
-    struct loss loss = {0};
-    float *w = malloc(((size_t)p->record.cols + p->tensor->cols) * sizeof *w);
+    size_t width = m->width[p->reads], stored = p->record.cols;
+    float *w = calloc(2 * n * width + stored + p->tensor->cols, sizeof *w);
+    float *row = w ? w + 2 * n * width : NULL;
+    double error = 0;
     if (!w)
         return -1;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t row = (uint32_t)((uint64_t)i * p->record.rows / n);
-        var_planned_row(p, row, w + p->record.cols, w);
-        loss.error += row_error(p, m, w);
-        loss.signal += row_signal(p, m, w);
+        var_planned_row(p, (uint32_t)((uint64_t)i * p->record.rows / n), row + stored, row);
+        error += row_error(p, m, row);
+        for (uint32_t c = 0; c < stored; c++)
+            if (channel(p, c) >= 0)
+                w[i * width + (size_t)channel(p, c)] = row[c];
     }
+    double signal = sum_signals(p, m, w, n, w + n * width);
     free(w);
-    *gain = loss.signal > 0 ? loss.error / loss.signal : 0;
+    *gain = signal > 0 ? error / signal : 0;
     return 0;
 }
 

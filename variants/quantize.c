@@ -351,7 +351,7 @@ static void store_outliers(const struct job *j)
 void var_quantize_tile(const struct var_tile *t, const float *w, uint32_t cols,
                        const struct var_hessian *h)
 {
-    struct job j = {.tile = t, .rows = {.cols = cols, .hessian = h}};
+    struct job j = {.tile = t, .rows = {.cols = cols, .hessian = h, .push = var_push_best()}};
     j.n_groups = cols / PACK_GROUP;
     j.first = t->outlier ? 1 : 0;
     memset(t->scratch, 0, var_quantize_scratch(cols) * sizeof *t->scratch);
