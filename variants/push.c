@@ -130,14 +130,14 @@ __attribute__((target("avx512f"))) static void push_avx512(struct var_lanes *y, 
 
 var_push_fn *var_push_version(unsigned i)
 {
-    var_push_fn *versions[4] = {push_plain}, **next = versions + 1;
+    var_push_fn *const versions[] = {
+        push_plain,
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        *next++ = push_avx2;
-    if (__builtin_cpu_supports("avx512f"))
-        *next++ = push_avx512;
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? push_avx2 : NULL,
+        __builtin_cpu_supports("avx512f") ? push_avx512 : NULL,
 #endif
-    return i < (unsigned)(next - versions) ? versions[i] : NULL;
+    };
+    return i < sizeof versions / sizeof *versions ? versions[i] : NULL;
 }
 
 var_push_fn *var_push_best(void)
