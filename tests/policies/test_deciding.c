@@ -1,26 +1,6 @@
 /* What a policy decides from readings. */
 #include "tests/policies/compiled.h"
 
-/* ---- deciding ------------------------------------------------------------------------------ */
-
-struct bench {
-    struct pol_policy policy;
-    struct pol_state state;
-    struct dev_reading raw[POL_MAX_SENSORS];
-    struct pol_decision decision;
-    uint64_t now_ns;
-};
-
-static void start(struct bench *b, const char *text)
-{
-    memset(b, 0, sizeof *b);
-    b->policy = compiled(text, "p");
-    pol_state_init(&b->state, &b->policy);
-    for (size_t i = 0; i < POL_MAX_SENSORS; i++)
-        b->raw[i].why = DEV_NO_SOURCE;
-    b->now_ns = 3600000000000;
-}
-
 /* One second later, sensor 0 reads value. */
 static unsigned step(struct bench *b, double value)
 {

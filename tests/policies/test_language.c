@@ -1,6 +1,9 @@
 /* What a policy text says, and what is wrong with one. */
 #include "tests/policies/compiled.h"
 
+#define POWER(rest) POLICY("    power: {sensor: temp.skin, target: 42C, " rest "}\n")
+#define TRIP(rest)  POLICY("    trips:\n      - {name: hot, sensor: temp.cpu, " rest "}\n")
+
 struct refusal {
     const char *text;
     int code;
@@ -16,8 +19,6 @@ static void refused(const struct refusal *r)
         fail_msg("got %d '%s', expected %d '%s'", rc, err.text, -r->code, r->sentence);
     assert_null(file);
 }
-
-/* ---- the language -------------------------------------------------------------------------- */
 
 static void test_defaults(void **state)
 {
@@ -300,19 +301,6 @@ static void test_later_files_override_by_name(void **state)
     assert_int_equal(pol_file_count(file), 4);
     unlink(user);
     pol_file_free(file);
-}
-
-/* file: as pol_show has it. */
-static void assert_round_trip(const struct pol_policy *policy, const struct pol_file *file)
-{
-    char *text;
-    struct ert_error err = {0};
-    assert_int_equal(pol_show(policy, file, &text, &err), 0);
-    assert_true(!strstr(text, "  # ") == !file);
-    struct pol_policy back = compiled(text, policy->name);
-    if (memcmp(&back, policy, sizeof back) != 0)
-        fail_msg("%s", text);
-    free(text);
 }
 
 static void test_what_is_shown_compiles_to_the_same(void **state)

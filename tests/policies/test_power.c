@@ -1,7 +1,7 @@
 /* `power:` beyond the arithmetic, which test_power_allocator.py and tests/sim/test_page.py check:
  * tables of powers, bursts in time, and both governors in a closed loop with a plant. */
 #include "tests/allocations.h"
-#include "tests/test.h"
+#include "tests/policies/compiled.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,34 +11,11 @@
 #define POINTS                                                                                     \
     "{point: w8a8, power: 9W}, {point: w4a16, power: 6W}, {point: w4a16, threads: 1, power: 3W}, " \
     "{point: w4a16, threads: 1, tokens-per-second: 6, power: 1500mW}, pause"
-#define POLICY(ladder, power)                                                                      \
+#define ALLOCATED(ladder, power)                                                                   \
     "edgert: 1\nladders: {l: [" ladder "]}\npolicies:\n  p:\n    ladder: l\n    dwell: {up: 0s}\n" \
     "    power: {sensor: temp.skin, " power "}\n"
 #define PLANT "plant: {chip: [3C/W, 8J/C], case: [5C/W, 60J/C], sensor-at: case, ambient: 25C}"
 static const struct dev_thermal plant = {3, 8, 5, 60};
-
-static struct pol_policy compiled(const char *text)
-{
-    struct pol_policy policy;
-    struct pol_file *file;
-    struct ert_error err = {0};
-    if (pol_file_parse(&file, "t.yaml", text, strlen(text), &err) ||
-        pol_compile(file, "p", NULL, 0, &policy, &err))
-        fail_msg("%s", err.text);
-    pol_file_free(file);
-    return policy;
-}
-
-static void assert_round_trip(const struct pol_policy *policy)
-{
-    char *text;
-    struct ert_error err = {0};
-    assert_int_equal(pol_show(policy, NULL, &text, &err), 0);
-    struct pol_policy back = compiled(text);
-    if (memcmp(&back, policy, sizeof back) != 0)
-        fail_msg("%s", text);
-    free(text);
-}
 
 /* ---- the table of powers ------------------------------------------------------------------- */
 
@@ -46,11 +23,12 @@ static void test_unknown_powers_are_estimated_in_order(void **state)
 {
     (void)state;
     struct pol_policy p =
-        compiled(POLICY("w8a8, w4a16, {point: w4a16, threads: 1}, {point: w4a16, threads: 1, "
-                        "tokens-per-second: 5}, {point: w4a16-r90, threads: 1, "
-                        "tokens-per-second: 3}, {point: w4a16-r70, threads: 1, "
-                        "tokens-per-second: 2}, pause",
-                        "governor: power_allocator, target: 42C, sustainable: 2W"));
+        compiled(ALLOCATED("w8a8, w4a16, {point: w4a16, threads: 1}, {point: w4a16, threads: 1, "
+                           "tokens-per-second: 5}, {point: w4a16-r90, threads: 1, "
+                           "tokens-per-second: 3}, {point: w4a16-r70, threads: 1, "
+                           "tokens-per-second: 2}, pause",
+                           "governor: power_allocator, target: 42C, sustainable: 2W"),
+                 "p");
     const int64_t *mw = p.power.state_mw[POL_DECODE];
     assert_int_equal(mw[0], 4000); /* twice the sustainable power */
     for (size_t i = 1; i < p.n_states; i++)
@@ -60,73 +38,59 @@ static void test_unknown_powers_are_estimated_in_order(void **state)
     assert_int_equal(p.power.highest, 5); /* the pause is left to the trips */
     for (size_t i = 0; i < p.n_states; i++)
         assert_true(p.power.state_mw[POL_PREFILL][i] >= mw[i]);
-    assert_round_trip(&p);
+    assert_round_trip(&p, NULL);
 }
 
 static void test_what_is_known_scales_what_is_not(void **state)
 {
     (void)state;
     struct pol_policy p =
-        compiled(POLICY("w8a8, {point: w4a16, power: 6W}, {point: w4a16, threads: 1}",
-                        "governor: power_allocator, target: 42C"));
+        compiled(ALLOCATED("w8a8, {point: w4a16, power: 6W}, {point: w4a16, threads: 1}",
+                           "governor: power_allocator, target: 42C"),
+                 "p");
     assert_int_equal(p.power.state_mw[POL_DECODE][0], 6000);
     assert_int_equal(p.power.state_mw[POL_DECODE][2], 1500); /* a quarter of the threads */
     assert_int_equal(p.power.gains.sustainable_mw, 1500);    /* the worst state's */
-    assert_round_trip(&p);
+    assert_round_trip(&p, NULL);
 }
 
 static void test_measured_powers_fill_in_and_are_shown(void **state)
 {
     (void)state;
-    struct pol_policy p = compiled(
-        POLICY("w8a8, {point: w4a16, power: 6W}, pause", "governor: power_allocator, target: 42C"));
+    struct pol_policy p = compiled(ALLOCATED("w8a8, {point: w4a16, power: 6W}, pause",
+                                             "governor: power_allocator, target: 42C"),
+                                   "p");
     pol_set_powers(&p, (const double[]){8.25, 5, 0}, (const double[]){0, 7.5, 0});
     assert_int_equal(p.power.state_mw[POL_DECODE][0], 8250);
     assert_int_equal(p.power.state_mw[POL_DECODE][1], 6000); /* the file's word */
     assert_int_equal(p.power.state_mw[POL_PREFILL][1], 7500);
     assert_int_equal(p.power.most_mw, 8250);
     assert_int_equal(p.power.gains.sustainable_mw, 6000);
-    assert_round_trip(&p); /* so that a journal's policy decides the same */
+    assert_round_trip(&p, NULL); /* so that a journal's policy decides the same */
 }
 
 static void test_every_key_is_shown(void **state)
 {
     (void)state;
     struct pol_policy p = compiled(
-        POLICY(POINTS, "governor: predictive, target: 42.5C, switch-on: 30C, sustainable: "
-                       "4500mW, burst: 9W for 1.5min, draw: battery.power, states: 1..max, k_po: "
-                       "0.1W, k_pu: 333mW, k_i: 0W, k_d: 1W, integral_cutoff: 2C, share: {decode: "
-                       "2, prefill: 0.3}, horizon: 90s, plant: {chip: [3.1C/W, 8J/C], case: "
-                       "[5C/W, 60.5J/C], sensor-at: chip, ambient: 25C, ambient-sensor: "
-                       "temp.ambient}"));
+        ALLOCATED(POINTS,
+                  "governor: predictive, target: 42.5C, switch-on: 30C, sustainable: "
+                  "4500mW, burst: 9W for 1.5min, draw: battery.power, states: 1..max, k_po: "
+                  "0.1W, k_pu: 333mW, k_i: 0W, k_d: 1W, integral_cutoff: 2C, share: {decode: "
+                  "2, prefill: 0.3}, horizon: 90s, plant: {chip: [3.1C/W, 8J/C], case: "
+                  "[5C/W, 60.5J/C], sensor-at: chip, ambient: 25C, ambient-sensor: "
+                  "temp.ambient}"),
+        "p");
     assert_int_equal(p.power.gains.k_po, 102); /* 0.1 * 1024 */
     assert_int_equal(p.power.gains.k_i, 0);
     assert_int_equal(p.power.bucket_nj, 4500LL * 90 * 1000000);
     assert_int_equal(p.power.highest, 4);
     assert_string_equal(p.sensors[p.power.draw_sensor].name, "battery.power");
     assert_string_equal(p.sensors[p.power.load_sensors[POL_PREFILL]].name, "load.prefill");
-    assert_round_trip(&p);
+    assert_round_trip(&p, NULL);
 }
 
 /* ---- deciding ------------------------------------------------------------------------------ */
-
-struct bench {
-    struct pol_policy policy;
-    struct pol_state state;
-    struct dev_reading raw[POL_MAX_SENSORS];
-    struct pol_decision decision;
-    uint64_t now_ns;
-};
-
-static void start(struct bench *b, const char *text)
-{
-    memset(b, 0, sizeof *b);
-    b->policy = compiled(text);
-    pol_state_init(&b->state, &b->policy);
-    for (size_t i = 0; i < POL_MAX_SENSORS; i++)
-        b->raw[i].why = DEV_NO_SOURCE;
-    b->now_ns = 3600000000000;
-}
 
 static unsigned step(struct bench *b, double temperature_c, uint64_t passed_ms)
 {
@@ -142,8 +106,9 @@ static void test_a_burst_lasts_as_long_as_it_says(void **state)
 {
     (void)state;
     struct bench b;
-    start(&b, POLICY(POINTS, "governor: power_allocator, target: 80C, sustainable: 4500mW, burst: "
-                             "9W for 30s"));
+    start(&b,
+          ALLOCATED(POINTS, "governor: power_allocator, target: 80C, sustainable: 4500mW, burst: "
+                            "9W for 30s"));
     double since_s = 0;
     for (int cycle = 0; cycle < 3; cycle++) {
         double burst_s = cycle ? 15 : 30; /* later ones begin with half a bucket */
@@ -167,8 +132,9 @@ static void test_a_burst_is_paid_by_what_is_measured(void **state)
 {
     (void)state;
     struct bench b;
-    start(&b, POLICY(POINTS, "governor: power_allocator, target: 80C, sustainable: 4500mW, burst: "
-                             "9W for 30s, draw: power.package"));
+    start(&b,
+          ALLOCATED(POINTS, "governor: power_allocator, target: 80C, sustainable: 4500mW, burst: "
+                            "9W for 30s, draw: power.package"));
     for (int i = 0; i < 400; i++) {
         b.raw[1] = (struct dev_reading){0.8, b.now_ns + 500000000, DEV_PRESENT};
         assert_int_equal(step(&b, 30, 500), 0);
@@ -186,7 +152,7 @@ static void test_a_hot_skin_asks_for_less(void **state)
 {
     (void)state;
     struct bench b;
-    start(&b, POLICY(POINTS, "governor: power_allocator, target: 42C, sustainable: 3W"));
+    start(&b, ALLOCATED(POINTS, "governor: power_allocator, target: 42C, sustainable: 3W"));
     assert_int_equal(step(&b, 31.9, 500), 0); /* below the switch-on: free */
     assert_true(b.decision.granted_w == 0);
     assert_int_equal(step(&b, 40, 500), 2); /* 3 W + 2 C * 0.6 W/C */
@@ -210,7 +176,7 @@ static void test_events_do_not_step_the_controller(void **state)
 {
     (void)state;
     struct bench b;
-    start(&b, POLICY(POINTS, "governor: power_allocator, target: 42C, sustainable: 3W"));
+    start(&b, ALLOCATED(POINTS, "governor: power_allocator, target: 42C, sustainable: 3W"));
     step(&b, 43, 500);
     int64_t integral = b.state.power.pid.integral;
     for (int i = 0; i < 24; i++)
@@ -226,7 +192,7 @@ static void test_a_trip_may_ask_for_more(void **state)
     struct bench b;
     start(
         &b,
-        POLICY(
+        ALLOCATED(
             POINTS,
             "governor: power_allocator, target: 42C, sustainable: 3W") "    trips: [{name: hot, "
                                                                        "sensor: temp.skin, above: "
@@ -272,8 +238,8 @@ static struct run closed_loop(const char *text, uint64_t poll_ms)
 static void test_the_predictive_governor_stays_below_its_target(void **state)
 {
     (void)state;
-    struct run run =
-        closed_loop(POLICY(POINTS, "governor: predictive, target: 42C, horizon: 20s, " PLANT), 500);
+    struct run run = closed_loop(
+        ALLOCATED(POINTS, "governor: predictive, target: 42C, horizon: 20s, " PLANT), 500);
     assert_true(run.hottest_c <= 42 + 1e-6);
     assert_true(run.last_c > 39);
     assert_true(run.mean_state < 2.2);
@@ -283,7 +249,7 @@ static void test_the_power_allocator_settles_at_its_target(void **state)
 {
     (void)state;
     struct run run = closed_loop(
-        POLICY(POINTS, "governor: power_allocator, target: 42C, sustainable: 3400mW"), 500);
+        ALLOCATED(POINTS, "governor: power_allocator, target: 42C, sustainable: 3400mW"), 500);
     assert_true(run.hottest_c < 44);
     assert_true(run.last_c > 39 && run.last_c < 43);
 }
@@ -293,10 +259,10 @@ static void test_a_decision_is_a_pure_function(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        POLICY(POINTS,
-               "governor: predictive, target: 42C, burst: 9W for 10s, sustainable: 3W, " PLANT),
-        POLICY(POINTS, "governor: power_allocator, target: 42C, burst: 9W for 10s, sustainable: "
-                       "3W, share: {decode: 1, prefill: 2}, integral_cutoff: 3C, k_d: 2W"),
+        ALLOCATED(POINTS,
+                  "governor: predictive, target: 42C, burst: 9W for 10s, sustainable: 3W, " PLANT),
+        ALLOCATED(POINTS, "governor: power_allocator, target: 42C, burst: 9W for 10s, sustainable: "
+                          "3W, share: {decode: 1, prefill: 2}, integral_cutoff: 3C, k_d: 2W"),
     };
     for (int t = 0; t < 2; t++) {
         struct bench a, b;
@@ -323,14 +289,14 @@ static void test_a_decision_and_its_watch_allocate_nothing(void **state)
     struct bench b;
     struct pol_monitor *monitor;
     struct ert_error err;
-    start(&b,
-          POLICY(POINTS,
-                 "governor: predictive, target: 42C, burst: 9W for 10s, sustainable: 3W, "
-                 "share: {decode: 1, prefill: 2}, " PLANT) "    guarantees:\n"
-                                                           "      - always (temp.skin > 40C -> "
-                                                           "eventually[0:5s] (state >= 2))\n"
-                                                           "      - always once[0:30s] (temp.skin "
-                                                           "< 44C until[1s:3s] state < 3)\n");
+    start(&b, ALLOCATED(
+                  POINTS,
+                  "governor: predictive, target: 42C, burst: 9W for 10s, sustainable: 3W, "
+                  "share: {decode: 1, prefill: 2}, " PLANT) "    guarantees:\n"
+                                                            "      - always (temp.skin > 40C -> "
+                                                            "eventually[0:5s] (state >= 2))\n"
+                                                            "      - always once[0:30s] (temp.skin "
+                                                            "< 44C until[1s:3s] state < 3)\n");
     assert_int_equal(pol_monitor_create(&monitor, &b.policy, &err), 0);
     unsigned long before = allocations_here;
     for (unsigned i = 0; i < 3000; i++) {

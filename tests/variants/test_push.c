@@ -78,21 +78,10 @@ static void versions_agree(void **state)
         }
 }
 
-static void the_best_is_the_last(void **state)
-{
-    unsigned i = 0;
-    (void)state;
-    while (var_push_version(i + 1))
-        i++;
-    assert_ptr_equal(var_push_best(), var_push_version(i));
-    print_message("# %u versions\n", i + 1);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(versions_agree),
-        cmocka_unit_test(the_best_is_the_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
