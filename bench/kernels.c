@@ -153,9 +153,11 @@ PASS(score_q8, pass_score(k->score_q8, RT_CACHE_Q8, a))
 PASS(score_f32, pass_score(k->score_f32, RT_CACHE_F32, a))
 PASS(mix_f16, pass_mix(k->mix_f16, RT_CACHE_F16, a))
 PASS(mix_q8, pass_mix(k->mix_q8, RT_CACHE_Q8, a))
+PASS(mix_q4, pass_mix(k->mix_q4, RT_CACHE_Q4, a))
 PASS(mix_f32, pass_mix(k->mix_f32, RT_CACHE_F32, a))
 PASS(to_f16, k->to_f16(a->x, N_VALUES, (uint16_t *)(void *)a->out))
 PASS(to_q8, k->to_q8(a->x, N_VALUES, (uint8_t *)a->out))
+PASS(to_q4, k->to_q4(a->x, N_VALUES, (uint8_t *)a->out))
 PASS(rotate, k->rotate(a->x, a->out, N_VALUES, a->pairs))
 
 /* ---- reports ------------------------------------------------------------------------------- */

@@ -188,7 +188,7 @@ struct ert_conversation_options {
     float repeat_penalty; /* 1 = off */
     uint64_t seed;
     uint32_t n_ctx;      /* positions of the KV cache, 0 = the model's, but at most 4096 */
-    uint32_t cache_bits; /* of a cached key or value: 16, or 8 for half the memory; 0 = 16 */
+    uint32_t cache_bits; /* of a cached key or value: 16, 8, or 6 (keys 8, values 4); 0 = 16 */
     const char *system;  /* system message, NULL = the chat format's own */
     bool raw;            /* prompts are continued as they are, without a chat format */
     /* When tokens are guessed from what was said before and computed ahead: "auto" = where it pays,

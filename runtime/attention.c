@@ -20,48 +20,66 @@ static uint32_t sequence_of(const struct rt_forward *f, uint32_t col)
     return f->step.side_by_side ? col : 0;
 }
 
-/* Keys or values from a position on, which begins a tile. */
-static uint8_t *cached(const struct rt_forward *f, uint8_t *cache, uint32_t sequence,
-                       uint32_t layer, uint32_t group, uint32_t position)
-{
-    size_t row = first_row(f, sequence, layer, group) + position;
-    return cache + row * (f->pack->model.head_pad / PACK_GROUP) * rt_cache_group(f->cache.type);
-}
-
-/* 32 values as the cache keeps them: {scale; value[32]}. */
-static void convert(const struct rt_forward *f, const float *values, void *to)
-{
-    if (f->cache.type == RT_CACHE_F32)
-        memcpy(to, values, PACK_GROUP * sizeof *values);
-    else if (f->cache.type == RT_CACHE_F16)
-        f->kernels->to_f16(values, PACK_GROUP, to);
-    else
-        f->kernels->to_q8(values, PACK_GROUP, to);
-}
-
-/* How positions lie in a cache: so many to a tile, their values at places of its groups. */
-struct layout {
+/* Half of the cache, keys or values: positions lie so many to a tile, what they hold at places of
+ * its groups. */
+struct half {
+    uint8_t *data;
+    enum rt_cache_type type;
     uint32_t lanes;
     size_t (*place)(enum rt_cache_type type, size_t lane, size_t dim);
 };
 
-/* Rows [first, first + n) of one column: each position is one lane of its tile. */
-static void cache_rows(const struct rt_forward *f, uint8_t *cache, struct layout layout,
-                       uint32_t layer, uint32_t col, const float *rows, uint32_t first, uint32_t n)
+static struct half keys_of(const struct rt_forward *f)
+{
+    return (struct half){f->cache.keys, f->cache.keys_type, RT_CACHE_TILE, rt_key_place};
+}
+
+static struct half values_of(const struct rt_forward *f)
+{
+    enum rt_cache_type type = f->cache.values_type;
+    return (struct half){f->cache.values, type, rt_value_lanes(type), rt_value_place};
+}
+
+/* Keys or values from a position on, which begins a tile. */
+static uint8_t *cached(const struct rt_forward *f, const struct half *half, uint32_t sequence,
+                       uint32_t layer, uint32_t group, uint32_t position)
+{
+    size_t row = first_row(f, sequence, layer, group) + position;
+    return half->data + row * (f->pack->model.head_pad / PACK_GROUP) * rt_cache_group(half->type);
+}
+
+/* 32 values as the cache keeps them: {scale; value[32]}. */
+static void convert(const struct rt_kernels *k, enum rt_cache_type type, const float *values,
+                    void *to)
+{
+    if (type == RT_CACHE_F32)
+        memcpy(to, values, PACK_GROUP * sizeof *values);
+    else if (type == RT_CACHE_F16)
+        k->to_f16(values, PACK_GROUP, to);
+    else if (type == RT_CACHE_Q8)
+        k->to_q8(values, PACK_GROUP, to);
+    else
+        k->to_q4(values, PACK_GROUP, to);
+}
+
+/* Rows [first, first + n) of one column: each position is one lane of its tile. Bytes that hold
+ * two values have both of one position, so that nobody else writes them. */
+static void cache_rows(const struct rt_forward *f, struct half half, uint32_t layer, uint32_t col,
+                       const float *rows, uint32_t first, uint32_t n)
 {
     uint32_t width = f->pack->model.head_pad, position = rt_position_of(&f->step, col);
-    uint32_t lane = position % layout.lanes;
-    enum rt_cache_type type = f->cache.type;
-    size_t scale = rt_cache_scale(type), element = rt_cache_element(type);
+    uint32_t lane = position % half.lanes;
+    size_t scale = rt_cache_scale(half.type), bits = rt_cache_bits(half.type);
+    size_t element = bits < 8 ? 1 : bits / 8, n_elements = PACK_GROUP * bits / 8 / element;
     for (uint32_t i = first; i < first + n; i += PACK_GROUP) {
         _Alignas(float) uint8_t converted[PACK_GROUP * sizeof(float)];
-        uint8_t *tile = cached(f, cache, sequence_of(f, col), layer, i / width, position - lane);
-        uint8_t *group = tile + i % width / PACK_GROUP * layout.lanes * rt_cache_group(type);
-        uint8_t *to = group + layout.lanes * scale;
-        convert(f, rows + i, converted);
+        uint8_t *tile = cached(f, &half, sequence_of(f, col), layer, i / width, position - lane);
+        uint8_t *group = tile + i % width / PACK_GROUP * half.lanes * rt_cache_group(half.type);
+        uint8_t *to = group + half.lanes * scale;
+        convert(f->kernels, half.type, rows + i, converted);
         memcpy(group + lane * scale, converted, scale);
-        for (size_t d = 0; d < PACK_GROUP; d++)
-            memcpy(to + layout.place(type, lane, d) * element, converted + scale + d * element,
+        for (size_t d = 0; d < n_elements; d++)
+            memcpy(to + half.place(half.type, lane, d) * bits / 8, converted + scale + d * element,
                    element);
     }
 }
@@ -69,15 +87,13 @@ static void cache_rows(const struct rt_forward *f, uint8_t *cache, struct layout
 void rt_cache_keys(const struct rt_forward *f, uint32_t layer, uint32_t col, const float *keys,
                    uint32_t first, uint32_t n)
 {
-    struct layout layout = {RT_CACHE_TILE, rt_key_place};
-    cache_rows(f, f->cache.keys, layout, layer, col, keys, first, n);
+    cache_rows(f, keys_of(f), layer, col, keys, first, n);
 }
 
 void rt_cache_values(const struct rt_forward *f, uint32_t layer, uint32_t col, const float *values,
                      uint32_t first, uint32_t n)
 {
-    struct layout layout = {rt_value_lanes(f->cache.type), rt_value_place};
-    cache_rows(f, f->cache.values, layout, layer, col, values, first, n);
+    cache_rows(f, values_of(f), layer, col, values, first, n);
 }
 
 /* ---- queries ------------------------------------------------------------------------------- */
@@ -183,20 +199,17 @@ static void take_queries(const struct rt_forward *f, const struct work *w, const
             take_query(f, w->layer, w->bundle.group * heads + h, w->bundle.col + c, turn, query);
 }
 
-/* The kernels that read a cache of this type. */
-struct readers {
-    rt_score_fn *score;
-    rt_mix_fn *mix;
-};
-
-static struct readers readers_of(const struct rt_kernels *k, enum rt_cache_type type)
+/* The kernels that read keys, and values, of a type. */
+static rt_score_fn *score_of(const struct rt_kernels *k, enum rt_cache_type type)
 {
-    const struct readers readers[] = {
-        [RT_CACHE_F32] = {k->score_f32, k->mix_f32},
-        [RT_CACHE_F16] = {k->score_f16, k->mix_f16},
-        [RT_CACHE_Q8] = {k->score_q8, k->mix_q8},
-    };
-    return readers[type];
+    rt_score_fn *const scores[] = {k->score_f32, k->score_f16, k->score_q8};
+    return scores[type];
+}
+
+static rt_mix_fn *mix_of(const struct rt_kernels *k, enum rt_cache_type type)
+{
+    rt_mix_fn *const mixes[] = {k->mix_f32, k->mix_f16, k->mix_q8, k->mix_q4};
+    return mixes[type];
 }
 
 /* The first n positions of a block and the queries of columns [first, first + n_cols) of the
@@ -206,24 +219,22 @@ static void meet_block(struct rt_forward *f, const struct work *w, uint32_t bloc
 {
     const struct rt_model *m = &f->pack->model;
     const struct rt_dims *d = &f->step.tier->dims[w->layer];
-    const struct readers read = readers_of(f->kernels, f->cache.type);
+    const struct half key = keys_of(f), value = values_of(f);
     uint32_t sequence = sequence_of(f, w->bundle.col), position = block * RT_CACHE_BLOCK;
     uint32_t heads = heads_of_group(f), n_queries = n_cols * heads;
     size_t query = (size_t)first * heads, part = (w->first_part + query) * f->parts.blocks + block;
-    const struct rt_cached keys = {
-        cached(f, f->cache.keys, sequence, w->layer, w->bundle.group, position), m->head_pad, d->qk,
-        n};
+    const struct rt_cached keys = {cached(f, &key, sequence, w->layer, w->bundle.group, position),
+                                   m->head_pad, d->qk, n};
     const struct rt_cached values = {
-        cached(f, f->cache.values, sequence, w->layer, w->bundle.group, position), m->head_pad,
-        d->vo, n};
-    read.score(&keys, w->queries + query * m->head_pad, n_queries, w->scores);
+        cached(f, &value, sequence, w->layer, w->bundle.group, position), m->head_pad, d->vo, n};
+    score_of(f->kernels, key.type)(&keys, w->queries + query * m->head_pad, n_queries, w->scores);
     for (size_t i = 0; i < n_queries; i++) {
         size_t at = part + i * f->parts.blocks;
         f->parts.sum[at] =
             f->kernels->softmax_part(w->scores + i * RT_CACHE_BLOCK, n, &f->parts.max[at]);
     }
-    read.mix(&values, w->scores, n_queries, f->parts.out + part * m->head_pad,
-             f->parts.blocks * m->head_pad);
+    mix_of(f->kernels, value.type)(&values, w->scores, n_queries, f->parts.out + part * m->head_pad,
+                                   f->parts.blocks * m->head_pad);
 }
 
 /* Positions of a block that a column sees. */

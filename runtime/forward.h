@@ -39,7 +39,7 @@ struct rt_kv_cache {
     uint8_t *keys, *values;
     uint32_t n_sequences, n_ctx;
     uint32_t positions; /* n_ctx rounded up to whole tiles */
-    enum rt_cache_type type;
+    enum rt_cache_type keys_type, values_type;
 };
 
 /* What queries made of single blocks of positions, until all of theirs are done (attention.h). */
@@ -101,12 +101,13 @@ struct rt_forward {
     size_t bytes;
 };
 
-/* Sets the type: 16 bits (also 0) or 8, f32 for a pack of floats; else ERT_E_RANGE. */
+/* Sets the types: 16 bits (also 0), 8, or 6, which is 8 of keys and 4 of values; f32 for a pack of
+ * floats; else ERT_E_RANGE. */
 int rt_cache_choose(struct rt_kv_cache *cache, uint32_t bits, enum rt_pack_kind kind,
                     struct ert_error *err);
 
 /* Allocates everything a step needs; f->memory is NULL after a failure. The caller has filled in
- * pack, team, kernels, chunk and the cache's n_sequences, n_ctx and type, all else is zero. */
+ * pack, team, kernels, chunk and the cache's n_sequences, n_ctx and types, all else is zero. */
 int rt_forward_init(struct rt_forward *f, struct ert_error *err);
 /* What rt_forward_init would allocate, as f->bytes; false if it is more than can be counted. */
 bool rt_forward_count(struct rt_forward *f);

@@ -84,8 +84,8 @@ static void cut_all(struct rt_forward *f, struct arena *a)
     size_t positions = (size_t)f->cache.n_sequences * f->cache.positions; /* below 2^32 as well */
     size_t queries = workers * RT_FEW_COLS * (m->n_heads / m->n_kv_heads);
 
-    f->cache.keys = cut(a, cached, positions, rt_cache_group(f->cache.type));
-    f->cache.values = cut(a, cached, positions, rt_cache_group(f->cache.type));
+    f->cache.keys = cut(a, cached, positions, rt_cache_group(f->cache.keys_type));
+    f->cache.values = cut(a, cached, positions, rt_cache_group(f->cache.values_type));
     f->frequency = cut(a, 1, m->head_dim / 2, sizeof(double));
     cut_stream(a, &f->shared, f->chunk, m);
     f->own = cut(a, workers, 1, sizeof *f->own);
@@ -116,11 +116,27 @@ static uint32_t round_up(uint32_t n, uint32_t to)
 int rt_cache_choose(struct rt_kv_cache *cache, uint32_t bits, enum rt_pack_kind kind,
                     struct ert_error *err)
 {
-    if (bits != 0 && bits != 8 && bits != 16)
-        return ert_fail(err, ERT_E_RANGE,
-                        "a cache of %u bits: keys and values are kept in 16 bits or in 8", bits);
-    cache->type = kind == RT_PACK_F32 ? RT_CACHE_F32 : bits == 8 ? RT_CACHE_Q8 : RT_CACHE_F16;
-    return 0;
+    static const struct {
+        uint32_t bits;
+        enum rt_cache_type keys, values;
+    } choices[] = {
+        {0, RT_CACHE_F16, RT_CACHE_F16},
+        {16, RT_CACHE_F16, RT_CACHE_F16},
+        {8, RT_CACHE_Q8, RT_CACHE_Q8},
+        {6, RT_CACHE_Q8, RT_CACHE_Q4},
+    };
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++)
+        if (choices[i].bits == bits) {
+            bool floats = kind == RT_PACK_F32;
+            cache->keys_type = floats ? RT_CACHE_F32 : choices[i].keys;
+            cache->values_type = floats ? RT_CACHE_F32 : choices[i].values;
+            return 0;
+        }
+    return ert_fail(
+        err, ERT_E_RANGE,
+        "a cache of %u bits: keys and values are kept in 16 bits, in 8, or in 6 (keys in "
+        "8, values in 4)",
+        bits);
 }
 
 bool rt_forward_count(struct rt_forward *f)

@@ -23,7 +23,7 @@ INLINE __m256 zero(void)
 /* Values i .. i + 7. */
 INLINE __m256 load(enum rt_cache_type type, const uint8_t *at, size_t i)
 {
-    const void *from = at + i * rt_cache_element(type);
+    const void *from = at + i * rt_cache_bits(type) / 8;
     _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);
     if (type == RT_CACHE_F32)
         return _mm256_loadu_ps(from);
@@ -40,7 +40,7 @@ INLINE void store(float *to, __m256 v)
     _mm256_storeu_ps(to, v);
 }
 
-/* ---- 8 bits ---------------------------------------------------------------------------------- */
+/* ---- codes ----------------------------------------------------------------------------------- */
 
 typedef __m256i ints, pairs;
 
@@ -88,6 +88,14 @@ INLINE __m256i load_pairs(const uint8_t *codes)
 {
     _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
     return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)codes));
+}
+
+INLINE __m256i load_halves(const uint8_t *codes, bool high)
+{
+    if (!high)
+        _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
+    __m256i both = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)codes));
+    return high ? _mm256_srai_epi16(both, 4) : _mm256_srai_epi16(_mm256_slli_epi16(both, 12), 12);
 }
 
 INLINE __m256i add_pairs(__m256i dot, __m256i codes, const int16_t *x)

@@ -23,7 +23,7 @@ INLINE __m512 zero(void)
 /* Values i .. i + 15. */
 INLINE __m512 load(enum rt_cache_type type, const uint8_t *at, size_t i)
 {
-    const void *from = at + i * rt_cache_element(type);
+    const void *from = at + i * rt_cache_bits(type) / 8;
     _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);
     if (type == RT_CACHE_F32)
         return _mm512_loadu_ps(from);
@@ -40,7 +40,7 @@ INLINE void store(float *to, __m512 v)
     _mm512_storeu_ps(to, v);
 }
 
-/* ---- 8 bits ---------------------------------------------------------------------------------- */
+/* ---- codes ----------------------------------------------------------------------------------- */
 
 /* Integers as what they are, 16 of 32 bits: GCC copies registers where it sees __m512i change its
  * type on the way through an instruction. */
@@ -90,6 +90,14 @@ INLINE __m512i load_pairs(const uint8_t *codes)
 {
     _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)codes));
+}
+
+INLINE __m512i load_halves(const uint8_t *codes, bool high)
+{
+    if (!high)
+        _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
+    __m512i both = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)codes));
+    return high ? _mm512_srai_epi16(both, 4) : _mm512_srai_epi16(_mm512_slli_epi16(both, 12), 12);
 }
 
 INLINE ints add_pairs(ints dot, __m512i codes, const int16_t *x)

@@ -32,7 +32,7 @@ INLINE void store(float *to, float32x4_t v)
     vst1q_f32(to, v);
 }
 
-/* ---- 8 bits ---------------------------------------------------------------------------------- */
+/* ---- codes ----------------------------------------------------------------------------------- */
 
 typedef int32x4_t ints;
 typedef struct {
@@ -79,6 +79,14 @@ INLINE pairs load_pairs(const uint8_t *codes)
 {
     int16x4_t both = vreinterpret_s16_u8(vld1_u8(codes));
     return (pairs){vshr_n_s16(vshl_n_s16(both, 8), 8), vshr_n_s16(both, 8)};
+}
+
+INLINE pairs load_halves(const uint8_t *codes, bool high)
+{
+    int16x4_t both = vreinterpret_s16_u8(vld1_u8(codes));
+    if (high)
+        return (pairs){vshr_n_s16(vshl_n_s16(both, 8), 12), vshr_n_s16(both, 12)};
+    return (pairs){vshr_n_s16(vshl_n_s16(both, 12), 12), vshr_n_s16(vshl_n_s16(both, 4), 12)};
 }
 
 INLINE int32x4_t add_pairs(int32x4_t dot, pairs codes, const int16_t *x)

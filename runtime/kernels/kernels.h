@@ -52,30 +52,38 @@ struct rt_tiles {
 };
 
 /* How keys and values are cached. The 32 dimensions of a group are f32, f16, or a bf16 scale and
- * int8 codes, of which a value is the product: exact in f32. */
-enum rt_cache_type { RT_CACHE_F32, RT_CACHE_F16, RT_CACHE_Q8 };
+ * signed codes of 8 bits or, of values only, 4, of which a value is the product: exact in f32. */
+enum rt_cache_type { RT_CACHE_F32, RT_CACHE_F16, RT_CACHE_Q8, RT_CACHE_Q4 };
 
-/* Bytes of one value and of one position's scale in a group, then of the group: 128, 64 or 34. */
-static inline size_t rt_cache_element(enum rt_cache_type type)
+static inline bool rt_cache_is_codes(enum rt_cache_type type)
 {
-    return type == RT_CACHE_F32 ? sizeof(float) : type == RT_CACHE_F16 ? sizeof(uint16_t) : 1;
+    return type == RT_CACHE_Q8 || type == RT_CACHE_Q4;
 }
 
+/* Bits of one value. */
+static inline size_t rt_cache_bits(enum rt_cache_type type)
+{
+    static const size_t bits[] = {32, 16, 8, 4};
+    return bits[type];
+}
+
+/* Bytes of one position's scale in a group, and of the group: 128, 64, 34 or 18. */
 static inline size_t rt_cache_scale(enum rt_cache_type type)
 {
-    return type == RT_CACHE_Q8 ? sizeof(uint16_t) : 0;
+    return rt_cache_is_codes(type) ? sizeof(uint16_t) : 0;
 }
 
 static inline size_t rt_cache_group(enum rt_cache_type type)
 {
-    return rt_cache_scale(type) + PACK_GROUP * rt_cache_element(type);
+    return rt_cache_scale(type) + PACK_GROUP * rt_cache_bits(type) / 8;
 }
 
 /* Positions of one KV head's cache that queries meet together: [n / 16][width / 32] groups of whole
  * tiles, of which the last one's rest may be anything. Floats are value[32][16] of keys, and
  * value[32] of each position alone of values. Eight bits are {scale[16]; code}, with what is added
  * up side by side: code[16][16][2], two dimensions of a position, of keys; code[8][32][2], two
- * positions of a dimension, of values. */
+ * positions of a dimension, of values. Of four bits a byte has two dimensions, 16 apart:
+ * byte[8][16][2], the first 16 in the low halves. */
 struct rt_cached {
     const void *data;
     uint32_t width; /* dimensions cached, a multiple of 32 */
@@ -86,7 +94,7 @@ struct rt_cached {
 /* Positions of a tile of values. */
 static inline uint32_t rt_value_lanes(enum rt_cache_type type)
 {
-    return type == RT_CACHE_Q8 ? RT_CACHE_TILE : 1;
+    return rt_cache_is_codes(type) ? RT_CACHE_TILE : 1;
 }
 
 /* Which of the values of a tile's group is dimension dim of position `lane`. */
@@ -98,6 +106,9 @@ static inline size_t rt_key_place(enum rt_cache_type type, size_t lane, size_t d
 
 static inline size_t rt_value_place(enum rt_cache_type type, size_t lane, size_t dim)
 {
+    const size_t half = PACK_GROUP / 2;
+    if (type == RT_CACHE_Q4)
+        return ((lane / 2 * half + dim % half) * 2 + lane % 2) * 2 + dim / half;
     return type == RT_CACHE_Q8 ? (lane / 2 * PACK_GROUP + dim) * 2 + lane % 2 : dim;
 }
 
@@ -133,7 +144,7 @@ typedef void rt_score_fn(const struct rt_cached *keys, const float *q, uint32_t 
                          float *scores);
 /* out[i][d] = sum over p < n of weights[i][p] * value p, p in order, for every query i; weights is
  * [n_queries][RT_CACHE_BLOCK], out [n_queries][stride]. n is at most RT_CACHE_BLOCK, of floats and
- * one query any. Same bits for any n_queries. Within n u sum |weight value|; of 8 bits, where a
+ * one query any. Same bits for any n_queries. Within n u sum |weight value|; of codes, where a
  * query's products of weight and scale may be rounded to 16 bits, (max |weight scale| / 64000 +
  * 1e-30) sum |code| + 1e-30 more. */
 typedef void rt_mix_fn(const struct rt_cached *values, const float *weights, uint32_t n_queries,
@@ -151,6 +162,11 @@ typedef void rt_to_f16_fn(const float *x, uint32_t n, uint16_t *out);
  * magnitude / 127 to the nearest bf16 (to even), code = x * (1 / scale), rounded to even, at most
  * 127. Defined for every input as rt_quantize_fn is. Same bits. */
 typedef void rt_to_q8_fn(const float *x, uint32_t n, uint8_t *out);
+/* The same with codes of 4 bits, {scale; byte[16]}: scale = the value of the largest magnitude (of
+ * two the negative one) / -8 to the nearest bf16, code = x * (1 / scale), rounded to even, -8 to 7,
+ * so that the whole range is used (as llama.cpp's Q4_0, quantize_row_q4_0_ref). Byte i has code i
+ * in its low half and code i + 16 in its high one. Same bits. */
+typedef void rt_to_q4_fn(const float *x, uint32_t n, uint8_t *out);
 /* Rotates pairs [0, dims / 2) of one head, dims a multiple of 16 (RoPE, arXiv 2104.09864 eq. 34):
  * values a = head[2 p], b = head[2 p + 1] become a c - b s, a s + b c with c = turn[2 pairs[p]] the
  * cosine and s = turn[2 pairs[p] + 1] the sine of the pair's angle. Same bits. */

@@ -238,10 +238,35 @@ void rt_to_q8_scalar(const float *x, uint32_t n, uint8_t *out)
     for (uint32_t i = 0; i < n; i += GROUP, out += rt_cache_group(RT_CACHE_Q8)) {
         int32_t q[GROUP];
         uint16_t scale = rt_q8_scale(largest(x + i));
-        round_group(x + i, rt_q8_inverse(scale), RT_Q8, q);
+        round_group(x + i, rt_cache_inverse(scale), RT_Q8, q);
         memcpy(out, &scale, sizeof scale);
         for (unsigned d = 0; d < GROUP; d++)
             out[sizeof scale + d] = (uint8_t)q[d];
+    }
+}
+
+/* The value of the largest magnitude of a group, of two the negative one. */
+static float extreme(const float *x)
+{
+    float lowest = 0, highest = 0;
+    for (unsigned i = 0; i < GROUP; i++) {
+        lowest = x[i] < lowest ? x[i] : lowest; /* false for a NaN */
+        highest = x[i] > highest ? x[i] : highest;
+    }
+    return -lowest >= highest ? lowest : highest;
+}
+
+void rt_to_q4_scalar(const float *x, uint32_t n, uint8_t *out)
+{
+    for (uint32_t i = 0; i < n; i += GROUP, out += rt_cache_group(RT_CACHE_Q4)) {
+        int32_t q[GROUP];
+        uint16_t scale = rt_q4_scale(extreme(x + i));
+        round_group(x + i, rt_cache_inverse(scale), 8, q);
+        memcpy(out, &scale, sizeof scale);
+        for (unsigned d = 0; d < GROUP / 2; d++) {
+            int32_t low = q[d] < 7 ? q[d] : 7, high = q[d + GROUP / 2];
+            out[sizeof scale + d] = (uint8_t)((low & 15) | (high < 7 ? high : 7) * 16);
+        }
     }
 }
 
@@ -304,6 +329,13 @@ static float element_q8(const uint8_t *group, size_t lane, size_t place)
 {
     const int8_t *codes = (const int8_t *)group + TILE * rt_cache_scale(RT_CACHE_Q8);
     return pair_value(group, (unsigned)lane) * codes[place];
+}
+
+static float element_q4(const uint8_t *group, size_t lane, size_t place)
+{
+    uint8_t codes = group[TILE * rt_cache_scale(RT_CACHE_Q4) + place / 2];
+    int8_t high = (int8_t)(place % 2 ? codes & 0xf0 : (uint8_t)(codes << 4));
+    return pair_value(group, (unsigned)lane) * (float)(high / 16);
 }
 
 /* Group of dimension dim of a position, whose tile has so many lanes. */
@@ -374,4 +406,10 @@ void rt_mix_q8_scalar(const struct rt_cached *values, const float *weights, uint
                       float *out, uint32_t stride)
 {
     mix(element_q8, RT_CACHE_Q8, values, weights, n_queries, out, stride);
+}
+
+void rt_mix_q4_scalar(const struct rt_cached *values, const float *weights, uint32_t n_queries,
+                      float *out, uint32_t stride)
+{
+    mix(element_q4, RT_CACHE_Q4, values, weights, n_queries, out, stride);
 }

@@ -126,9 +126,35 @@ void rt_to_q8_avx2(const float *x, uint32_t n, uint8_t *out)
         __m256 v[GROUP_VECTORS];
         __m256i q[GROUP_VECTORS];
         uint16_t scale = rt_q8_scale(load_group(x + i, v));
-        round_group(v, rt_q8_inverse(scale), RT_Q8, q);
+        round_group(v, rt_cache_inverse(scale), RT_Q8, q);
         memcpy(out, &scale, sizeof scale);
         _mm256_storeu_si256((__m256i *)(void *)(out + sizeof scale), pack_bytes(q));
+    }
+}
+
+/* Whether a lane of the group is x. */
+static bool has_value(const __m256 *v, float x)
+{
+    __m256 equal = _mm256_setzero_ps();
+    for (unsigned i = 0; i < GROUP_VECTORS; i++)
+        equal = _mm256_or_ps(equal, _mm256_cmp_ps(v[i], _mm256_set1_ps(x), _CMP_EQ_OQ));
+    return _mm256_movemask_ps(equal) != 0;
+}
+
+void rt_to_q4_avx2(const float *x, uint32_t n, uint8_t *out)
+{
+    for (uint32_t i = 0; i < n; i += GROUP, out += rt_cache_group(RT_CACHE_Q4)) {
+        __m256 v[GROUP_VECTORS];
+        __m256i q[GROUP_VECTORS];
+        float amax = load_group(x + i, v);
+        uint16_t scale = rt_q4_scale(has_value(v, -amax) ? -amax : amax);
+        round_group(v, rt_cache_inverse(scale), 8, q);
+        __m256i codes = _mm256_min_epi8(pack_bytes(q), _mm256_set1_epi8(7));
+        __m256i low = _mm256_and_si256(codes, _mm256_set1_epi8(15));
+        __m256i high = _mm256_slli_epi16(_mm256_andnot_si256(_mm256_set1_epi8(-16), codes), 4);
+        __m128i both = _mm_or_si128(_mm256_castsi256_si128(low), _mm256_extracti128_si256(high, 1));
+        memcpy(out, &scale, sizeof scale);
+        _mm_storeu_si128((__m128i *)(void *)(out + sizeof scale), both);
     }
 }
 

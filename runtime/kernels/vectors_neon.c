@@ -100,9 +100,35 @@ void rt_to_q8_neon(const float *x, uint32_t n, uint8_t *out)
         float32x4_t v[GROUP_VECTORS];
         int32x4_t q[GROUP_VECTORS];
         uint16_t scale = rt_q8_scale(load_group(x + i, v));
-        round_group(v, rt_q8_inverse(scale), RT_Q8, q);
+        round_group(v, rt_cache_inverse(scale), RT_Q8, q);
         memcpy(out, &scale, sizeof scale);
         store_bytes((int8_t *)out + sizeof scale, q);
+    }
+}
+
+/* Whether a lane of the group is x. */
+static bool has_value(const float32x4_t *v, float x)
+{
+    uint32x4_t equal = vdupq_n_u32(0);
+    for (unsigned i = 0; i < GROUP_VECTORS; i++)
+        equal = vorrq_u32(equal, vceqq_f32(v[i], vdupq_n_f32(x)));
+    return vmaxvq_u32(equal) != 0;
+}
+
+void rt_to_q4_neon(const float *x, uint32_t n, uint8_t *out)
+{
+    for (uint32_t i = 0; i < n; i += GROUP, out += rt_cache_group(RT_CACHE_Q4)) {
+        float32x4_t v[GROUP_VECTORS];
+        int32x4_t q[GROUP_VECTORS];
+        int8_t codes[GROUP];
+        float amax = load_group(x + i, v);
+        uint16_t scale = rt_q4_scale(has_value(v, -amax) ? -amax : amax);
+        round_group(v, rt_cache_inverse(scale), 8, q);
+        store_bytes(codes, q);
+        uint8x16_t low = vreinterpretq_u8_s8(vminq_s8(vld1q_s8(codes), vdupq_n_s8(7)));
+        uint8x16_t high = vreinterpretq_u8_s8(vminq_s8(vld1q_s8(codes + GROUP / 2), vdupq_n_s8(7)));
+        memcpy(out, &scale, sizeof scale);
+        vst1q_u8(out + sizeof scale, vsliq_n_u8(low, high, 4));
     }
 }
 

@@ -20,8 +20,15 @@ static inline uint16_t rt_q8_scale(float amax)
     return amax < RT_AMAX_MIN || isinf(amax) ? 0 : ert_f32_to_bf16(amax / RT_Q8);
 }
 
-/* What a group's values are multiplied by: 0 makes a zero group. */
-static inline float rt_q8_inverse(uint16_t scale)
+/* The scale (bf16) of a cached group of 4 bits: `most` is its value of the largest magnitude, of
+ * two the negative one, and becomes -8. Others may round to 8 then, which is 7. */
+static inline uint16_t rt_q4_scale(float most)
+{
+    return fabsf(most) < RT_AMAX_MIN || isinf(most) ? 0 : ert_f32_to_bf16(most / -8);
+}
+
+/* What a cached group's values are multiplied by: 0 makes a zero group. */
+static inline float rt_cache_inverse(uint16_t scale)
 {
     return scale ? 1 / ert_bf16_to_f32(scale) : 0;
 }

@@ -14,14 +14,14 @@ static const double u = 0x1p-23;
 
 struct shape {
     uint32_t n_heads, n_kv_heads, head_dim, head_pad, qk, vo;
-    enum rt_cache_type cache;
+    uint32_t cache_bits;
 };
 
 static const struct shape shapes[] = {
-    {9, 3, 64, 64, 64, 64, RT_CACHE_F16}, {9, 3, 64, 64, 64, 64, RT_CACHE_Q8},
-    {7, 1, 40, 64, 64, 32, RT_CACHE_F16}, {5, 5, 96, 96, 32, 96, RT_CACHE_F16},
-    {7, 1, 40, 64, 64, 32, RT_CACHE_Q8},  {5, 5, 96, 96, 32, 96, RT_CACHE_Q8},
-    {1, 1, 32, 32, 32, 32, RT_CACHE_F32}, {6, 2, 72, 96, 64, 64, RT_CACHE_F32},
+    {9, 3, 64, 64, 64, 64, 16}, {9, 3, 64, 64, 64, 64, 8},  {9, 3, 64, 64, 64, 64, 6},
+    {7, 1, 40, 64, 64, 32, 16}, {5, 5, 96, 96, 32, 96, 16}, {7, 1, 40, 64, 64, 32, 8},
+    {5, 5, 96, 96, 32, 96, 8},  {7, 1, 40, 64, 64, 32, 6},  {5, 5, 96, 96, 32, 96, 6},
+    {1, 1, 32, 32, 32, 32, 32}, {6, 2, 72, 96, 64, 64, 32},
 };
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -83,25 +83,28 @@ static void open_model(struct stage *s, const struct shape *shape, uint32_t n_se
         s->layers[i].pairs = s->pairs;
     }
     assert_int_equal(rt_team_create(&s->team, THREADS, NULL), 0);
-    s->f = (struct rt_forward){
-        .pack = &s->pack,
-        .team = s->team,
-        .cache = {.n_sequences = n_sequences, .n_ctx = LONGEST, .type = shape->cache},
-        .chunk = COLS};
+    s->f = (struct rt_forward){.pack = &s->pack,
+                               .team = s->team,
+                               .cache = {.n_sequences = n_sequences, .n_ctx = LONGEST},
+                               .chunk = COLS};
+    bool floats = shape->cache_bits == 32;
+    assert_int_equal(rt_cache_choose(&s->f.cache, floats ? 16 : shape->cache_bits,
+                                     floats ? RT_PACK_F32 : RT_PACK_NESTED, NULL),
+                     0);
     assert_int_equal(rt_forward_init(&s->f, NULL), 0);
     s->f.step = (struct rt_step){.variant = &rt_variants[RT_F32], .tier = &s->tier};
 }
 
-/* Random numbers that a cache of 8 bits holds exactly: codes of one scale, a bf16, in each
- * 32 of them, and the largest code among them. */
-static float *new_codes(uint64_t *seed, size_t n, float size)
+/* Random numbers that a cache of codes holds exactly: one scale, a bf16, in each 32 of them, codes
+ * above -limit and below, and among them one that decides the scale: 127 of 8 bits, -8 of 4. */
+static float *new_codes(uint64_t *seed, size_t n, float size, int32_t limit, int32_t most)
 {
     float *x = new_floats(n), scale = 0;
     for (size_t i = 0; i < n; i++) {
-        int32_t code = (int32_t)(random_u64(seed) % 255) - 127;
+        int32_t code = (int32_t)(random_u64(seed) % (2 * (uint32_t)limit - 1)) - limit + 1;
         if (i % 32 == 0)
-            scale = ldexpf(size, -7 - (int)(random_u64(seed) % 3));
-        x[i] = scale * (float)(i % 32 == i / 32 % 32 ? 127 : code);
+            scale = ldexpf(size / (float)limit, -(int)(random_u64(seed) % 3));
+        x[i] = scale * (float)(i % 32 == i / 32 % 32 ? most : code);
     }
     return x;
 }
@@ -115,6 +118,19 @@ static float *new_values(uint64_t *seed, size_t n, float size)
     return x;
 }
 
+/* What a cache of so many bits holds exactly. */
+static float *new_cached(uint64_t *seed, size_t n, float size, uint32_t bits)
+{
+    if (bits == 8)
+        return new_codes(seed, n, size, 128, 127);
+    return bits == 4 ? new_codes(seed, n, size, 8, -8) : new_values(seed, n, size);
+}
+
+static uint32_t bits_of_values(const struct shape *shape)
+{
+    return shape->cache_bits == 6 ? 4 : shape->cache_bits;
+}
+
 static void open_stage(struct stage *s, const struct shape *shape, uint32_t n_sequences)
 {
     uint64_t seed = shape->n_heads;
@@ -122,10 +138,8 @@ static void open_stage(struct stage *s, const struct shape *shape, uint32_t n_se
     size_t rows = (size_t)n_sequences * LONGEST;
     *s = (struct stage){.shape = *shape, .workers = 1};
     open_model(s, shape, n_sequences);
-    float *(*new_cached)(uint64_t *, size_t, float) =
-        shape->cache == RT_CACHE_Q8 ? new_codes : new_values;
-    s->keys = new_cached(&seed, rows * kv, 2);
-    s->values = new_cached(&seed, rows * kv, 3);
+    s->keys = new_cached(&seed, rows * kv, 2, shape->cache_bits == 6 ? 8 : shape->cache_bits);
+    s->values = new_cached(&seed, rows * kv, 3, bits_of_values(shape));
     s->queries = new_values(&seed, rows * shape->n_heads * shape->head_pad, 2);
     s->angles = new_values(&seed, (size_t)LONGEST * half, 3);
     s->turn = new_floats((size_t)COLS * half * 2);
@@ -235,7 +249,7 @@ static double largest_of(const float *group)
 static double query_slack(const struct shape *t, const double *q, const float *key)
 {
     double slack = 0;
-    for (uint32_t g = 0; t->cache == RT_CACHE_Q8 && g < t->qk; g += 32) {
+    for (uint32_t g = 0; t->cache_bits <= 8 && g < t->qk; g += 32) {
         double largest = 0, size = 0;
         for (uint32_t d = g; d < g + 32; d++) {
             largest = fmax(largest, fabs(q[d]));
@@ -247,17 +261,17 @@ static double query_slack(const struct shape *t, const double *q, const float *k
 }
 
 /* The same of weights: of each block, max |weight scale| / 64000 times sum |code|. The largest code
- * of 32 dimensions is 127. */
+ * of 32 dimensions is 127, or -8. */
 static double weight_slack(const struct stage *s, const float *values, const double *weights,
                            uint32_t n, uint32_t d)
 {
     uint32_t kv = s->shape.n_kv_heads * s->shape.head_pad;
-    double slack = 0;
-    for (uint32_t begin = 0; s->shape.cache == RT_CACHE_Q8 && begin < n; begin += RT_CACHE_BLOCK) {
+    double slack = 0, largest_code = bits_of_values(&s->shape) == 4 ? 8 : 127;
+    for (uint32_t begin = 0; s->shape.cache_bits <= 8 && begin < n; begin += RT_CACHE_BLOCK) {
         double largest = 0, size = 0;
         for (uint32_t p = begin; p < n && p < begin + RT_CACHE_BLOCK; p++) {
             const float *row = values + (size_t)p * kv;
-            double scale = largest_of(row + d / 32 * 32) / 127;
+            double scale = largest_of(row + d / 32 * 32) / largest_code;
             largest = fmax(largest, weights[p] * scale);
             size += fabs(row[d] / scale);
         }
@@ -378,7 +392,7 @@ static void bits_do_not_depend_on_company_or_threads(void **state)
 static void sequences_side_by_side_have_their_own(void **state)
 {
     (void)state;
-    for (uint32_t i = 0; i < 4; i++) {
+    for (uint32_t i = 0; i < 6; i++) {
         uint32_t n = i % 2 ? COLS : SEQUENCES;
         struct stage s;
         open_stage(&s, &shapes[i / 2], n);

@@ -83,6 +83,7 @@ static void each_text_is_as_it_is_alone(void **state)
     compare("nested", "w8a8", 16);
     compare("nested", "w4a16-r70", 16);
     compare("nested", "w4a16-r70", 8);
+    compare("nested", "w8a8", 6);
     compare("f32", "f32", 16);
 }
 

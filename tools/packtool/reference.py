@@ -66,15 +66,20 @@ def to_bf16(x):
 
 
 def cached(x, bits):
-    """x f32[...][dims] as a cache of 8, 16 or 32 bits gives it back."""
+    """x f32[...][dims] as a cache of 4, 8, 16 or 32 bits gives it back."""
     if bits == 32:
         return x
     if bits == 16:
         return x.astype(np.float16).astype(f32)
     groups = x.reshape(*x.shape[:-1], -1, GROUP)
-    scale = to_bf16(np.abs(groups).max(axis=-1, keepdims=True) / f32(127))
-    inverse = np.divide(f32(1), scale, out=np.zeros_like(scale), where=scale > 0)
-    return (np.rint(groups * inverse).clip(-127, 127) * scale).reshape(x.shape)
+    if bits == 8:
+        scale, least, most = np.abs(groups).max(axis=-1, keepdims=True) / f32(127), -127, 127
+    else:
+        low, high = groups.min(axis=-1, keepdims=True), groups.max(axis=-1, keepdims=True)
+        scale, least, most = np.where(-low >= high, low, high) / f32(-8), -8, 7
+    scale = to_bf16(scale)
+    inverse = np.divide(f32(1), scale, out=np.zeros_like(scale), where=scale != 0)
+    return (np.rint(groups * inverse).clip(least, most) * scale).reshape(x.shape)
 
 
 class Forward:
@@ -85,6 +90,7 @@ class Forward:
         self.embd = layout.pad(self.model["n_embd"])
         self.head_pad = layout.pad(self.model["head_dim"])
         self.cache_bits = 32 if pack.meta["kind"] == "f32" else cache_bits
+        self.bits_of = {"K": 8, "V": 4} if self.cache_bits == 6 else dict.fromkeys("KV", self.cache_bits)
         self.points = points
         self.runs = [(VARIANT_BITS[v], tier, np.array([i for i, p in enumerate(points) if p == (v, tier)]))
                      for v, tier in dict.fromkeys(points)]
@@ -124,7 +130,7 @@ class Forward:
         for bits, _, at in self.runs:
             y = matrix.product(w, a[at], n_kv * self.head_pad, self.embd, *bits)
             out[at] = (y if bias is None else y + bias).reshape(len(at), n_kv, self.head_pad)
-        return cached(rotation(out) if rotation else out, self.cache_bits)
+        return cached(rotation(out) if rotation else out, self.bits_of[role])
 
     def attention(self, x, layer):
         m, n_heads = self.model, self.model["n_heads"]
@@ -189,8 +195,8 @@ def reference_forward(pack, ids, points, nudge=0.0, cache_bits=16):
     """f32[len(ids)][n_vocab]: the logits after each token, from an empty context. pack: a Pack or a path;
     points: one (variant, tier) per token, e.g. ("w4a16", 2). nudge: a relative change of every norm's
     result; one of the last place (2e-7) shows how far roundings alone move the logits, since the page
-    leaves the order of some float sums open and quantization amplifies that. cache_bits: 16 or 8, of the keys and
-    values that are read back."""
+    leaves the order of some float sums open and quantization amplifies that. cache_bits: 16, 8 or 6 (keys 8, values
+    4), of the keys and values that are read back."""
     if isinstance(pack, (str, pathlib.Path)):
         pack = layout.read_pack(pack)
     return Forward(pack, [tuple(p) for p in points], nudge, cache_bits).logits(ids)

@@ -46,20 +46,36 @@ struct cache {
     uint8_t *cached;
 };
 
-/* Bytes of a position's scale in its group, and of a value, where kernels.h has them. */
+/* Bytes of a position's scale in its group, and of a value (the half of one), where kernels.h has
+ * them. */
 struct place {
     size_t scale, value;
+    bool high;
 };
+
+static bool is_codes(enum rt_cache_type type)
+{
+    return type == RT_CACHE_Q8 || type == RT_CACHE_Q4;
+}
 
 static struct place place_of(enum rt_cache_type type, bool keys, uint32_t position, uint32_t dim)
 {
     static const size_t elements[] = {4, 2};
-    size_t lanes = keys || type == RT_CACHE_Q8 ? 16 : 1, lane = position % lanes, d = dim % 32;
+    size_t lanes = keys || is_codes(type) ? 16 : 1, lane = position % lanes, d = dim % 32;
     size_t group = position / lanes * (MAX_DIMS / 32) + dim / 32;
-    if (type != RT_CACHE_Q8)
-        return (struct place){0, ((group * 32 + d) * lanes + lane) * elements[type]};
+    if (!is_codes(type))
+        return (struct place){0, ((group * 32 + d) * lanes + lane) * elements[type], false};
+    if (type == RT_CACHE_Q4)
+        return (struct place){group * 288 + lane * 2,
+                              group * 288 + 32 + lane / 2 * 32 + d % 16 * 2 + lane % 2, d >= 16};
     size_t code = keys ? d / 2 * 32 + lane * 2 + d % 2 : lane / 2 * 64 + d * 2 + lane % 2;
-    return (struct place){group * 544 + lane * 2, group * 544 + 32 + code};
+    return (struct place){group * 544 + lane * 2, group * 544 + 32 + code, false};
+}
+
+/* One half of a byte, the other one stays. */
+static void put_half(uint8_t *byte, bool high, int code)
+{
+    *byte = (uint8_t)(high ? (*byte & 15) | (code & 15) << 4 : (*byte & 0xf0) | (code & 15));
 }
 
 /* One value, rounded to what the cache can hold: exact f16, or a random code. */
@@ -79,15 +95,27 @@ static void put_value(struct cache *cache, uint64_t *seed, struct place at, floa
         memcpy(&scale, cache->cached + at.scale, sizeof scale);
         *value = ert_bf16_to_f32(scale) * (float)code;
         memcpy(cache->cached + at.value, &code, sizeof code);
+        break;
+    case RT_CACHE_Q4:
+        memcpy(&scale, cache->cached + at.scale, sizeof scale);
+        code = (int8_t)(code & 15) - 8;
+        *value = ert_bf16_to_f32(scale) * (float)code;
+        put_half(cache->cached + at.value, at.high, code);
     }
+}
+
+/* A cache begins at an odd address of its kind. */
+static size_t offset_of(enum rt_cache_type type)
+{
+    return is_codes(type) ? 1 : rt_cache_bits(type) / 8;
 }
 
 /* What lies in the last tile beyond n is not a number, or -1 as a code. */
 static struct cache new_cache(uint64_t *seed, enum rt_cache_type type, bool keys, uint32_t n,
                               float size)
 {
-    uint32_t room = keys || type == RT_CACHE_Q8 ? (n + 15) / 16 * 16 : n;
-    size_t bytes = room * (MAX_DIMS / 32) * rt_cache_group(type), off = rt_cache_element(type);
+    uint32_t room = keys || is_codes(type) ? (n + 15) / 16 * 16 : n;
+    size_t bytes = room * (MAX_DIMS / 32) * rt_cache_group(type), off = offset_of(type);
     struct cache cache = {type, new_floats((size_t)n * MAX_DIMS), malloc(bytes + off)};
     assert_non_null(cache.cached);
     cache.cached += off;
@@ -97,7 +125,7 @@ static struct cache new_cache(uint64_t *seed, enum rt_cache_type type, bool keys
             struct place at = place_of(type, keys, p, d);
             float *value = &cache.values[(size_t)p * MAX_DIMS + d];
             uint16_t scale = ert_f32_to_bf16(fabsf(random_float(seed)) * (p % 5 ? size : 1e-6F));
-            if (type == RT_CACHE_Q8 && d % 32 == 0)
+            if (is_codes(type) && d % 32 == 0)
                 memcpy(cache.cached + at.scale, &scale, sizeof scale);
             *value = random_float(seed) * (d % 7 ? size : 1e-6F);
             put_value(&cache, seed, at, value);
@@ -108,7 +136,7 @@ static struct cache new_cache(uint64_t *seed, enum rt_cache_type type, bool keys
 static void free_cache(struct cache *cache)
 {
     free_floats(cache->values);
-    free(cache->cached - rt_cache_element(cache->type));
+    free(cache->cached - offset_of(cache->type));
 }
 
 static struct rt_cached positions(const struct cache *cache, uint32_t dims, uint32_t n)
@@ -126,7 +154,7 @@ static double score_slack(enum rt_cache_type type, const float *query, const flo
                           uint32_t dims)
 {
     double slack = 0;
-    for (uint32_t g = 0; type == RT_CACHE_Q8 && g < dims; g += 32) {
+    for (uint32_t g = 0; is_codes(type) && g < dims; g += 32) {
         double largest = 0, size = 0;
         for (uint32_t d = g; d < g + 32; d++) {
             largest = fmax(largest, fabsf(query[d]));
@@ -179,7 +207,7 @@ static void check_score(rt_score_fn *fn, rt_score_fn *scalar, struct attention_c
 static double mix_slack(const struct cache *cache, const float *w, uint32_t n, uint32_t d)
 {
     double largest = 0, size = 0;
-    if (cache->type != RT_CACHE_Q8)
+    if (!is_codes(cache->type))
         return 0;
     for (uint32_t p = 0; p < n; p++) {
         uint16_t scale;
@@ -265,6 +293,11 @@ void check_mix_f16(const struct rt_kernels *k, const struct rt_kernels *scalar)
 void check_mix_q8(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
     FOR_EACH_ATTENTION_CASE(RT_CACHE_Q8, check_mix(k->mix_q8, scalar->mix_q8, t));
+}
+
+void check_mix_q4(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    FOR_EACH_ATTENTION_CASE(RT_CACHE_Q4, check_mix(k->mix_q4, scalar->mix_q4, t));
 }
 
 void check_mix_f32(const struct rt_kernels *k, const struct rt_kernels *scalar)

@@ -145,27 +145,82 @@ static void check_q8_group(const float *x, const uint8_t *group)
     }
 }
 
-void check_to_q8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+/* The same of 4 bits: the scale makes the value of the largest magnitude -8, and what would be 8
+ * is 7. */
+static void check_q4_group(const float *x, const uint8_t *group)
+{
+    uint16_t bits;
+    double most = 0;
+    memcpy(&bits, group, sizeof bits);
+    double scale = ert_bf16_to_f32(bits), step = fabs(scale);
+    for (unsigned i = 0; i < 32; i++)
+        if (fabs((double)x[i]) > fabs(most) || (fabs((double)x[i]) == fabs(most) && x[i] < 0))
+            most = x[i];
+    if (!(fabs(most) >= 1e-30F) || isinf(most)) {
+        assert_int_equal(bits, 0);
+        step = 0;
+    } else {
+        assert_within(scale, most / -8, fabs(most) / 8 * 0x1.001p-8);
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        int code = (group[2 + i % 16] >> i / 16 * 4 & 15) ^ 8;
+        double value = isnan(x[i]) || step == 0 ? 0 : x[i], got = (code - 8) * scale;
+        bool beyond = code == 15 && value / scale > 7;
+        assert_true(step > 0 || code == 8);
+        assert_within(got, value, step * (beyond ? 1.04 : 0.50001));
+    }
+}
+
+enum { GROUPS = 3, VALUES = GROUPS * 32 };
+
+/* Values of all sizes, odd ones, and multiples of half a step (a bf16), of which the codes up to
+ * `limit` have ties. */
+static void fill_values(uint64_t *seed, unsigned round, int limit, float *x)
 {
     static const float sizes[] = {0, 1e-42F, 1e-31F, 1e-30F, 1e-5F, 1, 1e5F, 1e30F, FLT_MAX};
     static const float odd[] = {NAN, -NAN, INFINITY, -INFINITY, FLT_MAX, -1e-45F, -0.0F};
-    enum { N = 96, GROUPS = N / 32, BYTES = GROUPS * 34 };
+    for (unsigned i = 0; i < VALUES; i++) /* a group of a larger size now and then */
+        x[i] = random_float(seed) * sizes[(round + i / 32) % 9];
+    if (round % 3 == 0)
+        x[random_u64(seed) % VALUES] = odd[round / 3 % 7];
+    for (unsigned i = 0; round % 5 == 0 && i < 32; i++) {
+        int halves = (int)(random_u64(seed) % (4 * (unsigned)limit)) - 2 * limit;
+        x[i] = ldexpf(i ? (float)halves / 2 : -(float)limit, 3);
+    }
+}
+
+void check_to_q8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    enum { BYTES = GROUPS * 34 };
     uint64_t seed = 8;
-    float *x = new_floats(N);
+    float *x = new_floats(VALUES);
     uint8_t *out = new_bytes(BYTES), *expected = new_bytes(BYTES);
     for (unsigned round = 0; round < 400; round++) {
-        for (unsigned i = 0; i < N; i++) /* a group of a larger size now and then */
-            x[i] = random_float(&seed) * sizes[(round + i / 32) % 9];
-        if (round % 3 == 0)
-            x[random_u64(&seed) % N] = odd[round / 3 % 7];
-        if (round % 5 == 0) /* ties: multiples of half a scale that is a bf16 itself */
-            for (unsigned i = 0; i < 32; i++)
-                x[i] = i ? ldexpf((float)(random_u64(&seed) % 508) / 2 - 127, 3) : 1016;
-        k->to_q8(x, N, out);
-        scalar->to_q8(x, N, expected);
+        fill_values(&seed, round, 127, x);
+        k->to_q8(x, VALUES, out);
+        scalar->to_q8(x, VALUES, expected);
         assert_same_bits(out, expected, BYTES);
         for (unsigned g = 0; g < GROUPS; g++)
             check_q8_group(x + g * 32, out + g * 34);
+    }
+    free_floats(x);
+    free_bytes(out);
+    free_bytes(expected);
+}
+
+void check_to_q4(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    enum { BYTES = GROUPS * 18 };
+    uint64_t seed = 4;
+    float *x = new_floats(VALUES);
+    uint8_t *out = new_bytes(BYTES), *expected = new_bytes(BYTES);
+    for (unsigned round = 0; round < 400; round++) {
+        fill_values(&seed, round, 8, x);
+        k->to_q4(x, VALUES, out);
+        scalar->to_q4(x, VALUES, expected);
+        assert_same_bits(out, expected, BYTES);
+        for (unsigned g = 0; g < GROUPS; g++)
+            check_q4_group(x + g * 32, out + g * 18);
     }
     free_floats(x);
     free_bytes(out);
