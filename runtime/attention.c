@@ -202,13 +202,17 @@ static void take_queries(const struct rt_forward *f, const struct work *w, const
 /* The kernels that read keys, and values, of a type. */
 static rt_score_fn *score_of(const struct rt_kernels *k, enum rt_cache_type type)
 {
-    rt_score_fn *const scores[] = {k->score_f32, k->score_f16, k->score_q8};
+    rt_score_fn *const scores[] = {
+        [RT_CACHE_F32] = k->score_f32, [RT_CACHE_F16] = k->score_f16, [RT_CACHE_Q8] = k->score_q8};
     return scores[type];
 }
 
 static rt_mix_fn *mix_of(const struct rt_kernels *k, enum rt_cache_type type)
 {
-    rt_mix_fn *const mixes[] = {k->mix_f32, k->mix_f16, k->mix_q8, k->mix_q4};
+    rt_mix_fn *const mixes[] = {[RT_CACHE_F32] = k->mix_f32,
+                                [RT_CACHE_F16] = k->mix_f16,
+                                [RT_CACHE_Q8] = k->mix_q8,
+                                [RT_CACHE_Q4] = k->mix_q4};
     return mixes[type];
 }
 

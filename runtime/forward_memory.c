@@ -132,11 +132,8 @@ int rt_cache_choose(struct rt_kv_cache *cache, uint32_t bits, enum rt_pack_kind 
             cache->values_type = floats ? RT_CACHE_F32 : choices[i].values;
             return 0;
         }
-    return ert_fail(
-        err, ERT_E_RANGE,
-        "a cache of %u bits: keys and values are kept in 16 bits, in 8, or in 6 (keys in "
-        "8, values in 4)",
-        bits);
+    return ert_fail(err, ERT_E_RANGE,
+                    "a cache of %u bits: it is 16, 8 or 6 (keys in 8, values in 4)", bits);
 }
 
 bool rt_forward_count(struct rt_forward *f)

@@ -63,7 +63,8 @@ static inline bool rt_cache_is_codes(enum rt_cache_type type)
 /* Bits of one value. */
 static inline size_t rt_cache_bits(enum rt_cache_type type)
 {
-    static const size_t bits[] = {32, 16, 8, 4};
+    static const size_t bits[] = {
+        [RT_CACHE_F32] = 32, [RT_CACHE_F16] = 16, [RT_CACHE_Q8] = 8, [RT_CACHE_Q4] = 4};
     return bits[type];
 }
 
