@@ -199,12 +199,10 @@ static void take_queries(const struct rt_forward *f, const struct work *w, const
             take_query(f, w->layer, w->bundle.group * heads + h, w->bundle.col + c, turn, query);
 }
 
-/* The kernels that read keys, and values, of a type. */
+/* The kernels that read keys, never of 4 bits, and values of a type. */
 static rt_score_fn *score_of(const struct rt_kernels *k, enum rt_cache_type type)
 {
-    rt_score_fn *const scores[] = {
-        [RT_CACHE_F32] = k->score_f32, [RT_CACHE_F16] = k->score_f16, [RT_CACHE_Q8] = k->score_q8};
-    return scores[type];
+    return type == RT_CACHE_F32 ? k->score_f32 : type == RT_CACHE_F16 ? k->score_f16 : k->score_q8;
 }
 
 static rt_mix_fn *mix_of(const struct rt_kernels *k, enum rt_cache_type type)
