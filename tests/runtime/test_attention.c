@@ -287,7 +287,7 @@ static void check_head(const struct stage *s, uint32_t sequence, uint32_t positi
     const struct shape *t = &s->shape;
     uint32_t kv = t->n_kv_heads * t->head_pad;
     uint32_t group = head / (t->n_heads / t->n_kv_heads) * t->head_pad, n = position + 1;
-    double q[128], weights[LONGEST], max = -INFINITY, sum = 0, score_error = 0;
+    double q[128] = {0}, weights[LONGEST], max = -INFINITY, sum = 0, score_error = 0;
     reference_query(s, sequence, position, head, q);
     for (uint32_t p = 0; p < n; p++) {
         const float *key = s->keys + row_at(sequence, p, kv) + group;
