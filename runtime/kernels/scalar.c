@@ -334,8 +334,9 @@ static float element_q8(const uint8_t *group, size_t lane, size_t place)
 static float element_q4(const uint8_t *group, size_t lane, size_t place)
 {
     uint8_t codes = group[TILE * rt_cache_scale(RT_CACHE_Q4) + place / 2];
-    int8_t code_16 = (int8_t)(place % 2 ? codes & 0xf0 : (uint8_t)(codes << 4));
-    return pair_value(group, (unsigned)lane) * (float)(code_16 / 16);
+    int8_t times_16 = (int8_t)(place % 2 ? codes & 0xf0 : (uint8_t)(codes << 4));
+    int code = times_16 / 16;
+    return pair_value(group, (unsigned)lane) * (float)code;
 }
 
 /* Group of dimension dim of a position, whose tile has so many lanes. */
