@@ -9,9 +9,11 @@
 struct rt_session;
 
 struct rt_session_config {
-    uint32_t n_ctx;      /* positions of the cache; 0 = the model's, at most the model's */
-    uint32_t chunk;      /* tokens per prefill chunk, 1..512; 0 = 96 */
-    uint32_t cache_bits; /* of a cached key or value: 16 (also 0), 8 or 6: rt_cache_choose */
+    uint32_t n_ctx; /* positions of the cache; 0 = the model's, at most the model's */
+    uint32_t chunk; /* tokens per prefill chunk, 1..512; 0 = 96 */
+    /* Of a cached key or value: 16 (also 0), 8, or 6, which is keys in 8 and values in 4; an f32
+     * pack keeps f32. */
+    uint32_t cache_bits;
     const struct rt_kernels *kernels; /* NULL = best */
 };
 

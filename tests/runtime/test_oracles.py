@@ -201,7 +201,7 @@ def test_an_8_bit_cache_is_near_numpy():
 
 
 def test_a_6_bit_cache_is_near_numpy():
-    """A step of a value in 4 bits is 18 times as large: the same change of the norms moves these logits by up to 1e-2
+    """A step of a value in 4 bits is 16 times as large: the same change of the norms moves these logits by up to 1e-2
     of their size, 16 bits instead by 3 to 23 %."""
     a_cache_of_codes_is_near_numpy(6, 0.02, 0.3)
 

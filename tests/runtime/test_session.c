@@ -40,11 +40,22 @@ static int open_session(void **state)
     return rt_session_create(&session, pack, team, &config, NULL);
 }
 
+static int open_with_cache(uint32_t bits)
+{
+    const struct rt_session_config config = {.n_ctx = CONTEXT, .chunk = CHUNK, .cache_bits = bits};
+    return rt_session_create(&session, pack, team, &config, NULL);
+}
+
 static int open_8_bit_session(void **state)
 {
     (void)state;
-    const struct rt_session_config config = {.n_ctx = CONTEXT, .chunk = CHUNK, .cache_bits = 8};
-    return rt_session_create(&session, pack, team, &config, NULL);
+    return open_with_cache(8);
+}
+
+static int open_6_bit_session(void **state)
+{
+    (void)state;
+    return open_with_cache(6);
 }
 
 static int close_session(void **state)
@@ -440,6 +451,7 @@ int main(void)
         SESSION_TEST(what_does_not_fit_is_refused_whole),
         SESSION_TEST(a_rewind_forgets),
         {"a_rewind_forgets_8_bits_too", a_rewind_forgets, open_8_bit_session, close_session, NULL},
+        {"a_rewind_forgets_6_bits_too", a_rewind_forgets, open_6_bit_session, close_session, NULL},
         cmocka_unit_test(a_cache_of_8_bits_is_half_as_large),
         cmocka_unit_test(floats_are_kept_where_products_read_them),
         SESSION_TEST(a_stop_between_chunks_keeps_what_was_fed),

@@ -125,6 +125,8 @@ static struct cache new_cache(uint64_t *seed, enum rt_cache_type type, bool keys
             struct place at = place_of(type, keys, p, d);
             float *value = &cache.values[(size_t)p * MAX_DIMS + d];
             uint16_t scale = ert_f32_to_bf16(fabsf(random_float(seed)) * (p % 5 ? size : 1e-6F));
+            if (type == RT_CACHE_Q4 && random_u64(seed) % 2)
+                scale |= 0x8000; /* as the value that becomes -8 has it */
             if (is_codes(type) && d % 32 == 0)
                 memcpy(cache.cached + at.scale, &scale, sizeof scale);
             *value = random_float(seed) * (d % 7 ? size : 1e-6F);
@@ -213,8 +215,9 @@ static double mix_slack(const struct cache *cache, const float *w, uint32_t n, u
         uint16_t scale;
         memcpy(&scale, cache->cached + place_of(cache->type, false, p, d).scale, sizeof scale);
         double value = cache->values[(size_t)p * MAX_DIMS + d];
-        largest = fmax(largest, fabs((double)w[p] * ert_bf16_to_f32(scale)));
-        size += value == 0 ? 0 : fabs(value) / ert_bf16_to_f32(scale);
+        double step = fabsf(ert_bf16_to_f32(scale));
+        largest = fmax(largest, fabs((double)w[p]) * step);
+        size += value == 0 ? 0 : fabs(value) / step;
     }
     return (largest / 64000 + 1e-30) * size + 1e-30;
 }

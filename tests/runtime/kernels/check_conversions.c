@@ -189,40 +189,32 @@ static void fill_values(uint64_t *seed, unsigned round, int limit, float *x)
     }
 }
 
-void check_to_q8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+/* Groups of so many bytes whose codes go up to `limit`, each as check_group would have it. */
+static void check_to_codes(rt_to_q8_fn *fn, rt_to_q8_fn *scalar, size_t bytes, int limit,
+                           void (*check_group)(const float *x, const uint8_t *group))
 {
-    enum { BYTES = GROUPS * 34 };
-    uint64_t seed = 8;
+    uint64_t seed = (uint64_t)limit;
     float *x = new_floats(VALUES);
-    uint8_t *out = new_bytes(BYTES), *expected = new_bytes(BYTES);
+    uint8_t *out = new_bytes(GROUPS * bytes), *expected = new_bytes(GROUPS * bytes);
     for (unsigned round = 0; round < 400; round++) {
-        fill_values(&seed, round, 127, x);
-        k->to_q8(x, VALUES, out);
-        scalar->to_q8(x, VALUES, expected);
-        assert_same_bits(out, expected, BYTES);
-        for (unsigned g = 0; g < GROUPS; g++)
-            check_q8_group(x + g * 32, out + g * 34);
+        fill_values(&seed, round, limit, x);
+        fn(x, VALUES, out);
+        scalar(x, VALUES, expected);
+        assert_same_bits(out, expected, GROUPS * bytes);
+        for (size_t g = 0; g < GROUPS; g++)
+            check_group(x + g * 32, out + g * bytes);
     }
     free_floats(x);
     free_bytes(out);
     free_bytes(expected);
 }
 
+void check_to_q8(const struct rt_kernels *k, const struct rt_kernels *scalar)
+{
+    check_to_codes(k->to_q8, scalar->to_q8, 34, 127, check_q8_group);
+}
+
 void check_to_q4(const struct rt_kernels *k, const struct rt_kernels *scalar)
 {
-    enum { BYTES = GROUPS * 18 };
-    uint64_t seed = 4;
-    float *x = new_floats(VALUES);
-    uint8_t *out = new_bytes(BYTES), *expected = new_bytes(BYTES);
-    for (unsigned round = 0; round < 400; round++) {
-        fill_values(&seed, round, 8, x);
-        k->to_q4(x, VALUES, out);
-        scalar->to_q4(x, VALUES, expected);
-        assert_same_bits(out, expected, BYTES);
-        for (unsigned g = 0; g < GROUPS; g++)
-            check_q4_group(x + g * 32, out + g * 18);
-    }
-    free_floats(x);
-    free_bytes(out);
-    free_bytes(expected);
+    check_to_codes(k->to_q4, scalar->to_q4, 18, 8, check_q4_group);
 }
