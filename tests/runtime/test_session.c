@@ -33,17 +33,16 @@ static int end(void **state)
     return 0;
 }
 
-static int open_session(void **state)
-{
-    (void)state;
-    const struct rt_session_config config = {.n_ctx = CONTEXT, .chunk = CHUNK};
-    return rt_session_create(&session, pack, team, &config, NULL);
-}
-
 static int open_with_cache(uint32_t bits)
 {
     const struct rt_session_config config = {.n_ctx = CONTEXT, .chunk = CHUNK, .cache_bits = bits};
     return rt_session_create(&session, pack, team, &config, NULL);
+}
+
+static int open_session(void **state)
+{
+    (void)state;
+    return open_with_cache(0);
 }
 
 static int open_8_bit_session(void **state)
